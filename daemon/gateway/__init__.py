@@ -1,0 +1,12 @@
+"""The HTTP surface: reads requests, asks `dispatch` for a generation, writes answers in the API's own shape.
+
+`server` runs `app`, which wires the rest. `openai` and `pages` hold the endpoints; `openai_types` is what a client
+may send, `openai_request` what becomes of it, `openai_answer` the bytes that go back. `sse`, `errors` and `guard`
+serve every endpoint. `docs/api.md` is the prose.
+"""
+
+from .app import application
+from .backend import Backend
+from .server import runner
+
+__all__ = ["Backend", "application", "runner"]

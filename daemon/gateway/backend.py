@@ -1,0 +1,72 @@
+"""What the gateway needs of the daemon, and no more: `service` fits, and so does a small fake."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from ...ipc.control_messages import Readiness, StatusReport
+from ...ipc.messages import Generate
+from ..dispatch import Output
+
+
+class Generations(Protocol):
+    """Where answers come from."""
+
+    def generate(self, body: Generate) -> AbstractAsyncContextManager[AsyncIterator[Output]]:
+        """Events of one generation: `Started`, then progress and deltas, `Finished` last.
+
+        Leaving the block early cancels the generation.
+
+        Raises:
+            Unavailable: On entering or iterating; no worker took the request, or none could go on with it.
+            RequestFailed: The same; the worker refused the request or failed under it.
+        """
+
+
+class Snapshots(Protocol):
+    """Where readiness is published."""
+
+    @property
+    def current(self) -> Readiness:
+        """The latest snapshot; costs nothing."""
+
+
+class Models(Protocol):
+    """The names under which the model may be asked for."""
+
+    @property
+    def id(self) -> str | None:
+        """None while no model was loaded yet and its id isn't known."""
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """Further names, as configured."""
+
+    @property
+    def accept_any(self) -> bool:
+        """Whether every other name means the same model."""
+
+
+class Backend(Protocol):
+    """The daemon, seen from the gateway."""
+
+    @property
+    def dispatch(self) -> Generations:
+        """Where answers come from."""
+
+    @property
+    def board(self) -> Snapshots:
+        """Where readiness is published."""
+
+    @property
+    def models(self) -> Models:
+        """The names under which the model may be asked for."""
+
+    @property
+    def host(self) -> str:
+        """The address that the API is bound to, as configured: requests may name it in `Host`."""
+
+    async def status(self) -> StatusReport:
+        """Everything the daemon knows."""

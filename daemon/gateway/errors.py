@@ -1,0 +1,169 @@
+"""Every refusal in OpenAI's shape: `{"error": {"message", "type", "param", "code"}}`.
+
+`ApiError` is the one exception of this room; `explained` makes one of whatever else went wrong.
+"""
+
+from __future__ import annotations
+
+import math
+import traceback
+from collections.abc import Mapping
+from functools import singledispatch
+
+import msgspec
+import structlog
+from aiohttp import web
+
+from ...ipc.framing import FrameTooLong
+from ...ipc.messages import ErrorCode
+from ..dispatch import RequestFailed, Unavailable
+
+INVALID = "invalid_request_error"
+SERVER = "server_error"
+OVERLOADED = "rate_limit_error"
+
+MEMORY_RETRY_AFTER = 5.0
+"""Seconds after which a request that found no memory may come again: about one answer's length."""
+
+_log = structlog.get_logger("stoker.gateway")
+
+
+class _Fault(msgspec.Struct, frozen=True):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class _ErrorDocument(msgspec.Struct, frozen=True):
+    error: _Fault
+
+
+class ApiError(Exception):
+    """A request is refused, or failed.
+
+    Args:
+        status: HTTP status.
+        message: What was wrong, what is allowed, and what to do; goes to the client.
+        kind: The error's `type`; None takes the usual one for the status.
+        param: The request's field that is to blame, as a path such as `messages[0].content`.
+        code: For programs.
+        retry_after: Seconds after which another try makes sense; sent as a whole number, at least 1.
+        headers: Further response headers.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        kind: str | None = None,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after: float | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.fault = _Fault(message, kind or (INVALID if status < 500 else SERVER), param, code)
+        self.headers = {"Cache-Control": "no-store", **(headers or {})}
+        if retry_after is not None:
+            self.headers["Retry-After"] = whole_seconds(retry_after)
+
+    def document(self) -> bytes:
+        """The error as a JSON object."""
+        return msgspec.json.encode(_ErrorDocument(self.fault))
+
+    def response(self) -> web.Response:
+        """The error as an HTTP response."""
+        return web.Response(
+            status=self.status, body=self.document(), content_type="application/json", headers=self.headers
+        )
+
+
+def whole_seconds(seconds: float | None) -> str:
+    """A `Retry-After` value: a client that comes back at once would only be refused again."""
+    return str(max(1, math.ceil(seconds or 0)))
+
+
+@singledispatch
+def explained(error: Exception) -> ApiError:
+    """What the client is told about an exception. One that nobody foresaw is logged, and told as a 500."""
+    _log.error("gateway.internal_error", error=type(error).__name__, where=_where(error))
+    return ApiError(500, "Stoker failed internally; its log says where.", code="internal_error")
+
+
+@explained.register
+def _already(error: ApiError) -> ApiError:
+    return error
+
+
+@explained.register
+def _unavailable(error: Unavailable) -> ApiError:
+    message = f"No worker can take the request now: {error.reason}."
+    if error.last_words:
+        message += f" The last one's last words: {error.last_words[-1]}"
+    retry_after = error.retry_after or 1.0
+    if error.full:
+        return ApiError(429, message, kind=OVERLOADED, code="queue_full", retry_after=retry_after)
+    return ApiError(503, message, code="not_ready", retry_after=retry_after)
+
+
+_REFUSED_BY_WORKER: Mapping[int, str] = {
+    ErrorCode.INVALID_PROMPT: "invalid_prompt",
+    ErrorCode.CONTEXT_EXCEEDED: "context_length_exceeded",
+    ErrorCode.UNSUPPORTED: "unsupported",
+}
+
+
+@explained.register
+def _failed(error: RequestFailed) -> ApiError:
+    remedy = error.data.remedy
+    message = f"{error.message} ({remedy})" if remedy else error.message
+    if code := _REFUSED_BY_WORKER.get(error.code):
+        return ApiError(400, message, param=error.data.field or "messages", code=code)
+    if error.code == ErrorCode.INSUFFICIENT_MEMORY:
+        return ApiError(503, message, code="insufficient_memory", retry_after=MEMORY_RETRY_AFTER)
+    return ApiError(500, message, code="generation_failed")
+
+
+@explained.register
+def _too_long(error: FrameTooLong) -> ApiError:
+    return ApiError(413, f"The conversation is too long: {error}.", code="request_too_large")
+
+
+@explained.register
+def _broken_body(_error: web.RequestPayloadError) -> ApiError:
+    return ApiError(400, "The request's body could not be read to its end.", code="invalid_body")
+
+
+@explained.register
+def _http(error: web.HTTPException) -> ApiError:
+    return ApiError(error.status, f"{error.reason}.")
+
+
+@explained.register
+def _not_found(_error: web.HTTPNotFound) -> ApiError:
+    return ApiError(404, "There is nothing under this path; `GET /` lists what is.", code="unknown_url")
+
+
+@explained.register
+def _wrong_method(error: web.HTTPMethodNotAllowed) -> ApiError:
+    allowed = ", ".join(sorted(error.allowed_methods))
+    return ApiError(
+        405,
+        f"{error.method} is not allowed here; {allowed} is.",
+        code="method_not_allowed",
+        headers={"Allow": allowed},
+    )
+
+
+@explained.register
+def _too_large(error: web.HTTPRequestEntityTooLarge) -> ApiError:
+    return ApiError(413, f"{error.text}.", code="request_too_large")
+
+
+def _where(error: Exception) -> list[str]:
+    # Only places: an exception's own text, or its frames' variables, may quote a prompt.
+    frames = traceback.extract_tb(error.__traceback__)
+    return [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-5:]]

@@ -1,0 +1,28 @@
+"""What a refusal looks like."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from stoker.daemon.gateway.errors import ApiError, explained, whole_seconds
+from stoker.ipc.framing import FrameTooLong
+
+
+def test_document_has_all_four_members() -> None:
+    """An error without param and code says null, as OpenAI does."""
+    assert json.loads(ApiError(400, "no").document()) == {
+        "error": {"message": "no", "type": "invalid_request_error", "param": None, "code": None}
+    }
+
+
+@pytest.mark.parametrize(("given", "said"), [(None, "1"), (0.0, "1"), (0.2, "1"), (1.1, "2"), (60.0, "60")])
+def test_retry_after_is_a_whole_number_and_never_now(given: float | None, said: str) -> None:
+    """`Retry-After` is rounded up, and at least 1."""
+    assert whole_seconds(given) == said
+
+
+def test_conversation_over_the_frame_limit_is_a_413() -> None:
+    """What is too long for the worker's socket is the client's to shorten."""
+    assert explained(FrameTooLong(16)).status == 413
