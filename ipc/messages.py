@@ -292,7 +292,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Finished(Result, frozen=True, kw_only=True):
-    """The generation ended; `text` and `tokens` are what the last step held back until now."""
+    """The generation ended; `text` is what was held back until now."""
 
     reason: Literal["stop", "length", "cancelled"]
     usage: Usage

@@ -1,0 +1,237 @@
+"""The control socket's messages: what the CLI and other programs may ask the daemon, and what it answers.
+
+Same framing as the worker socket. Results are plain objects without a `kind`: whoever asks knows the type, and
+`nc -U` users see no noise. Fields are only ever added. Times are Unix seconds, durations seconds.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal, TypeAlias
+
+import msgspec
+
+from .messages import Body, CacheFigures, PrefixReport, WarmPrefix
+
+Phase: TypeAlias = Literal["down", "starting", "loading", "warming", "ready", "stopping", "backoff", "failed"]
+Outcome: TypeAlias = Literal["succeeded", "abandoned", "failed", "disabled"]
+
+
+class Document(msgspec.Struct, frozen=True, kw_only=True):
+    """A result of the control socket."""
+
+
+# -- requests ----------------------------------------------------------------------------------------------
+
+
+class Ready(Body, frozen=True, kw_only=True):
+    """Is the service ready? Answered at once by `Readiness`."""
+
+    METHOD: ClassVar[str] = "ready"
+
+
+class WaitReady(Body, frozen=True, kw_only=True):
+    """Wait until ready or failed, at most `timeout` seconds; answered by `Readiness` either way."""
+
+    METHOD: ClassVar[str] = "wait_ready"
+
+    timeout: float = 60.0
+
+
+class Status(Body, frozen=True, kw_only=True):
+    """Everything the daemon knows; answered by `StatusReport`."""
+
+    METHOD: ClassVar[str] = "status"
+
+
+class Watch(Body, frozen=True, kw_only=True):
+    """Answered by `Readiness` now; then a `Changed` notification at each transition, until the client leaves."""
+
+    METHOD: ClassVar[str] = "watch"
+
+
+class Restart(Body, frozen=True, kw_only=True):
+    """Replace the worker; answered by `Accepted` once it is under way. `cold` skips warmup."""
+
+    METHOD: ClassVar[str] = "restart"
+
+    cold: bool = False
+
+
+class Rewarm(Body, frozen=True, kw_only=True):
+    """Warm again without restarting, the standard prompts or these; answered by `RewarmReport` when done."""
+
+    METHOD: ClassVar[str] = "rewarm"
+
+    prompts: tuple[WarmPrefix, ...] = ()
+
+
+class Stop(Body, frozen=True, kw_only=True):
+    """Stop worker and daemon; answered by `Accepted`, then the connection ends when the daemon has."""
+
+    METHOD: ClassVar[str] = "stop"
+
+
+class Version(Body, frozen=True, kw_only=True):
+    """Answered by `VersionReport`."""
+
+    METHOD: ClassVar[str] = "version"
+
+
+ControlRequest: TypeAlias = Ready | WaitReady | Status | Watch | Restart | Rewarm | Stop | Version
+CONTROL_REQUESTS: tuple[type[ControlRequest], ...] = (
+    Ready,
+    WaitReady,
+    Status,
+    Watch,
+    Restart,
+    Rewarm,
+    Stop,
+    Version,
+)
+
+
+# -- results -----------------------------------------------------------------------------------------------
+
+
+class PrefixStatus(Document, frozen=True, kw_only=True):
+    """A prefix of the last warmup."""
+
+    name: str
+    tokens: int
+    tokens_warm: int
+    source: str
+    seconds: float
+    note: str | None = None
+
+    @classmethod
+    def of(cls, report: PrefixReport) -> PrefixStatus:
+        """The public form of a worker's report."""
+        return cls(**{name: getattr(report, name) for name in cls.__struct_fields__})
+
+
+class WarmupStatus(Document, frozen=True, kw_only=True):
+    """How the generation's warmup ended; `outcome` is null while it has not."""
+
+    outcome: Outcome | None
+    seconds: float
+    prefixes: tuple[PrefixStatus, ...] = ()
+
+
+class ProgressStatus(Document, frozen=True, kw_only=True):
+    """What the worker is busy with on the way to ready."""
+
+    stage: str
+    done: int
+    total: int
+    name: str | None = None
+
+
+class Readiness(Document, frozen=True, kw_only=True):
+    """The answer to `ready`: an immutable snapshot of the machine."""
+
+    ready: bool
+    phase: Phase
+    warm: bool
+    reason: str | None
+    """Why not warm, or why not ready, in words that a program may compare (`timeout`, `disabled`) or a sentence."""
+    generation: int
+    since: float
+    """When the phase was entered."""
+    warmup: WarmupStatus
+    progress: ProgressStatus | None = None
+    retry_after: float | None = None
+    """Seconds until the machine will try again, where it knows."""
+    expected: bool = True
+    """Ready, or on the way there without anyone's help. False: waiting is in vain until a person acts."""
+
+
+class Changed(Body, frozen=True, kw_only=True):
+    """Notification after `watch`: the snapshot after a transition."""
+
+    METHOD: ClassVar[str] = "changed"
+
+    readiness: Readiness
+
+
+class WorkerStatus(Document, frozen=True, kw_only=True):
+    """The live worker process."""
+
+    pid: int
+    uptime: float
+    memory_bytes: int
+
+
+class Departure(Document, frozen=True, kw_only=True):
+    """A worker generation that ended."""
+
+    at: float
+    generation: int
+    cause: str
+    expected: bool = False
+
+
+class RequestCounts(Document, frozen=True, kw_only=True):
+    """Requests since the daemon's start, and those in flight."""
+
+    running: int = 0
+    waiting: int = 0
+    served: int = 0
+    resumed: int = 0
+    cancelled: int = 0
+    failed: int = 0
+
+
+class Rates(Document, frozen=True, kw_only=True):
+    """Tokens per second of the worker's latest work; 0 when none was measured yet."""
+
+    prompt_tps: float = 0.0
+    generation_tps: float = 0.0
+
+
+class StatusReport(Readiness, frozen=True, kw_only=True):
+    """The answer to `status`."""
+
+    model: str | None
+    model_path: str
+    http: str
+    """Base URL of the HTTP API."""
+    pid: int
+    """The daemon's."""
+    uptime: float
+    version: str
+    worker: WorkerStatus | None
+    restarts: tuple[Departure, ...]
+    prefixes: tuple[PrefixStatus, ...]
+    cache: CacheFigures | None
+    requests: RequestCounts
+    rates: Rates
+    last_words: tuple[str, ...]
+    """The last log lines of the last worker that died unexpectedly."""
+    logs: dict[str, str] = {}
+    """Paths of the daemon's and the worker's log."""
+    notes: tuple[str, ...] = ()
+    """Findings that cost performance, each with its remedy."""
+
+
+class Accepted(Document, frozen=True, kw_only=True):
+    """The daemon will do it."""
+
+    accepted: bool = True
+
+
+class RewarmReport(Document, frozen=True, kw_only=True):
+    """How a rewarm ended."""
+
+    outcome: Outcome
+    seconds: float
+    reason: str | None
+    prefixes: tuple[PrefixStatus, ...]
+
+
+class VersionReport(Document, frozen=True, kw_only=True):
+    """Versions of the daemon and of what it speaks."""
+
+    version: str
+    protocol: int
+    python: str
+    extra: dict[str, Any] = {}
