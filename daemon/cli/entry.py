@@ -1,0 +1,108 @@
+"""From arguments to an exit code; errors become one line on stderr."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ... import __version__
+from ...ipc.control import ClientError, DaemonAbsent
+from ..config import ConfigurationError
+from ..runtime_dir import RuntimeDirError
+from . import ask, chat, logs, order, run
+from .outcome import CONFIGURATION, FAILED, INTERRUPTED, NO_DAEMON, PIPE_CLOSED, Failure, complain
+
+app = typer.Typer(
+    name="stoker",
+    help="Keeps a local language model running and warm.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="rich",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"stoker {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _stoker(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Keeps a local language model running and warm.
+
+    Exit codes: 0 yes or done, 1 no, 2 failed or wrong usage, 3 no daemon, 78 wrong configuration.
+    """
+
+
+def _add(command: Callable[..., Any], *examples: str) -> None:
+    """Register a command, with its examples under its help."""
+    app.command(epilog="\n\n".join(["Examples:", *examples]))(command)
+
+
+_add(run.run, "stoker run", "stoker run --model mlx-community/Llama-3.2-3B-Instruct-4bit --port 8080")
+_add(ask.ready, "stoker ready", "stoker ready --wait --timeout 120 && ./agent", "stoker ready --json")
+_add(ask.status, "stoker status", "stoker status --watch", "stoker status --json")
+_add(order.rewarm, "stoker rewarm", "stoker rewarm --prompt agent.md --prompt reviewer.md")
+_add(order.restart, "stoker restart", "stoker restart --cold", "stoker restart --no-wait")
+_add(order.stop, "stoker stop")
+_add(chat.chat, 'stoker chat "Why is the sky blue?"', "stoker chat", "stoker chat --system role.md < question.txt")
+_add(logs.logs, "stoker logs", "stoker logs -f", "stoker logs --worker -n 200")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: Without the program's name; None for the process's own.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        code = app(args=arguments, prog_name="stoker", standalone_mode=False)
+        sys.stdout.flush()  # here, where a closed pipe can still be caught
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    except (BrokenPipeError, SystemExit):  # the latter is Typer's answer to a closed pipe, and to nothing else
+        _silence_stdout()
+        return PIPE_CLOSED
+    except (typer.TyperException, ClientError, ConfigurationError, RuntimeDirError, Failure) as error:
+        return _explain(error)
+    return code if isinstance(code, int) else 0
+
+
+def _explain(error: Exception) -> int:
+    match error:
+        case typer.TyperException():
+            context = getattr(error, "ctx", None)
+            command = context.command_path if context else "stoker"
+            if message := error.format_message().rstrip("."):  # without a command the help was shown already
+                complain(f"{message}; see `{command} --help`")
+            return FAILED
+        case ConfigurationError() | RuntimeDirError():
+            code = CONFIGURATION
+        case DaemonAbsent():
+            code = NO_DAEMON
+        case Failure():
+            code = error.exit_code
+        case _:
+            code = FAILED
+    complain(str(error))
+    return code
+
+
+def _silence_stdout() -> None:
+    """Python flushes stdout once more at exit, and would complain about the closed pipe."""
+    os.dup2(os.open(Path(os.devnull), os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import io
+
+import anyio
+import msgspec
+import pytest
+from rich.console import Console
+
+from stoker.daemon.cli import view
+from stoker.daemon.readiness import Board
+from stoker.ipc.control_messages import Departure, StatusReport
+from tests.fakes.fake_steward import READY, FakeSteward, changed
+
+
+def report(steward: FakeSteward) -> StatusReport:
+    return anyio.run(steward.status)
+
+
+def drawn(status: StatusReport, elapsed: float = 0.0) -> str:
+    console = Console(file=io.StringIO(), width=120)
+    console.print(view.table(status, elapsed))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_running_times_go_on() -> None:
+    """Between two reports the time that passed is added to what runs."""
+    assert "up 1 min 10 s" in drawn(report(FakeSteward()), elapsed=5.0)
+
+
+def test_why_it_is_not_warm_is_in_the_first_row() -> None:
+    """A daemon that is ready without being warm says so where it is seen first."""
+    steward = FakeSteward(Board(changed(READY, warm=False, reason="timeout")))
+
+    assert "ready, not warm: timeout" in drawn(report(steward)).splitlines()[0]
+
+
+def test_brackets_are_no_markup() -> None:
+    """What comes from elsewhere is shown as it is, also where it looks like rich's markup."""
+    status = msgspec.structs.replace(report(FakeSteward()), notes=("set [bold] in [x]",))
+
+    assert "set [bold] in [x]" in drawn(status)
+
+
+def test_only_the_latest_restarts_are_listed() -> None:
+    """The number of all restarts, and the last few with their causes."""
+    crashes = tuple(Departure(at=0.0, generation=number, cause=f"cause {number}.") for number in range(20))
+    text = drawn(msgspec.structs.replace(report(FakeSteward()), restarts=crashes))
+
+    assert "restarts" in text
+    assert "20" in text
+    assert "cause 19." in text
+    assert "cause 14." not in text
+
+
+def test_a_live_view_replaces_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A later report takes the place of the one before."""
+    out = io.StringIO()
+    monkeypatch.setattr(view, "console", lambda: Console(file=out, force_terminal=True, width=120))
+    first = report(FakeSteward())
+    with view.LiveStatus() as live:
+        live.show(first)
+        live.show(msgspec.structs.replace(first, generation=987))
+
+    assert "987" in out.getvalue().rsplit("\x1b[2K", 1)[-1]  # what stands when the view ends
