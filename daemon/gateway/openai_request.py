@@ -24,8 +24,8 @@ from .openai_types import (
     ToolMessage,
 )
 
-DEFAULT_TEMPERATURE = 1.0
-"""OpenAI's own default; 0 is greedy."""
+DEFAULT_TEMPERATURE = 0.0
+"""Greedy, as in mlx-lm's own server. OpenAI's default is 1, at which a small model's answer is noise."""
 
 _SEED_MASK = (1 << 63) - 1  # seeds may be negative; the worker's generator wants none of that
 

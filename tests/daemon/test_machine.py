@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from stoker.daemon.lifecycle import (
     EVENTS,
@@ -21,8 +21,8 @@ from stoker.daemon.lifecycle import (
     Greeted,
     Kill,
     LinkLost,
-    Loaded,
     LoadAdvanced,
+    Loaded,
     LoadFailed,
     LoadModel,
     Outcome,
@@ -181,15 +181,9 @@ class Walk(RuleBasedStateMachine):
         assert self.state.wanted or self.state.phase in {Phase.DOWN, Phase.STOPPING}
 
 
-Walk.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
-
-
-class TestWalk(Walk.TestCase):  # type: ignore[misc] # hypothesis makes this class at run time
-    """Runs the walk."""
-
-    def runTest(self) -> None:  # noqa: N802 - unittest's name
-        """No order of events breaks an invariant."""
-        super().runTest()
+def test_walk() -> None:
+    """No order of events breaks an invariant."""
+    run_state_machine_as_test(Walk, settings=settings(max_examples=150, stateful_step_count=60, deadline=None))
 
 
 def test_every_pair_is_decided() -> None:

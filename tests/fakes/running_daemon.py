@@ -27,7 +27,7 @@ DEADLINE = 60.0
 def is_alive(pid: int) -> bool:
     """Whether a process runs. One that is dead but whose adopted parent has not reaped it does not."""
     try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 

@@ -7,10 +7,10 @@ import json
 import logging
 
 import pytest
-from tests.fakes.fake_dispatch import STARTED, FakeBackend, delta, playing
-from tests.fakes.http import chat, connected, exchange, serving
 
 from stoker.daemon.gateway import app
+from tests.fakes.fake_dispatch import STARTED, FakeBackend, delta, playing
+from tests.fakes.http import chat, connected, exchange, serving
 
 pytestmark = pytest.mark.anyio
 

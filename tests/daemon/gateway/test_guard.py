@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 
 import pytest
+
 from tests.fakes.fake_dispatch import FakeBackend
 from tests.fakes.http import chat, connected, exchange, serving
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from tests.fakes.fake_dispatch import FakeModels
 
 from stoker.daemon.gateway.names import is_known, listed
+from tests.fakes.fake_dispatch import FakeModels
 
 OURS = FakeModels(id="hub/Some-Model", aliases=("gpt-4o",))
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import openai
 import pytest
+
+from stoker.daemon.dispatch import RequestFailed, Unavailable
+from stoker.ipc.messages import ErrorCode, ErrorData, Finished
 from tests.fakes.fake_dispatch import (
     FINISHED,
     STARTED,
@@ -16,9 +19,6 @@ from tests.fakes.fake_dispatch import (
     playing,
 )
 from tests.fakes.http import chat, connected, events_of, exchange, sdk, serving
-
-from stoker.daemon.dispatch import RequestFailed, Unavailable
-from stoker.ipc.messages import ErrorCode, ErrorData, Finished
 
 pytestmark = pytest.mark.anyio
 

@@ -6,11 +6,11 @@ import json
 from typing import Any
 
 import pytest
-from tests.fakes.fake_dispatch import FINISHED, USAGE
 
 from stoker.daemon.gateway.errors import ApiError
 from stoker.daemon.gateway.openai_answer import Chunks, Label, Tally, new_label
 from stoker.ipc.messages import Finished
+from tests.fakes.fake_dispatch import FINISHED, USAGE
 
 LABEL = Label(id="chatcmpl-1", created=2, model='a "quoted" name', system_fingerprint="fp_3")
 

@@ -6,12 +6,12 @@ import json
 from typing import Any
 
 import pytest
-from tests.fakes.http import chat
 
 from stoker.daemon.gateway.errors import ApiError
 from stoker.daemon.gateway.openai_request import ChatCall, read_chat
 from stoker.daemon.gateway.openai_types import IGNORED, NEUTRAL, ChatRequest
 from stoker.ipc.messages import ChatPrompt
+from tests.fakes.http import chat
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
 
@@ -36,11 +36,11 @@ def refusal(**fields: Any) -> ApiError:
     return caught.value
 
 
-def test_defaults_are_openais() -> None:
-    """A bare request samples at temperature 1, up to the end of the context, whole."""
+def test_bare_request_is_greedy() -> None:
+    """A bare request is greedy, up to the end of the context, and answered whole."""
     call = read()
 
-    assert (call.body.sampling.temperature, call.body.sampling.top_p, call.body.sampling.seed) == (1.0, 1.0, None)
+    assert (call.body.sampling.temperature, call.body.sampling.top_p, call.body.sampling.seed) == (0.0, 1.0, None)
     assert (call.body.max_tokens, call.body.stop) == (None, ())
     assert (call.stream, call.include_usage) == (False, False)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from tests.fakes.fake_dispatch import READY, FakeBackend, FakeBoard, FakeModels
-from tests.fakes.http import exchange
 
 from stoker.ipc.control_messages import Readiness, StatusReport
+from tests.fakes.fake_dispatch import READY, FakeBackend, FakeBoard, FakeModels
+from tests.fakes.http import exchange
 
 pytestmark = pytest.mark.anyio
 

@@ -7,10 +7,10 @@ from contextlib import AsyncExitStack
 
 import pytest
 from aiohttp import web
-from tests.fakes.fake_dispatch import STARTED, FakeBackend, Hold, answer, delta, playing
-from tests.fakes.http import Address, chat, connected, serving
 
 from stoker.daemon.gateway import runner, server
+from tests.fakes.fake_dispatch import STARTED, FakeBackend, Hold, answer, delta, playing
+from tests.fakes.http import Address, chat, connected, serving
 
 pytestmark = pytest.mark.anyio
 

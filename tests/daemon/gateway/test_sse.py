@@ -8,13 +8,13 @@ from typing import Any
 import anyio
 import openai
 import pytest
-from tests.fakes.fake_dispatch import FINISHED, STARTED, USAGE, FakeBackend, Hold, answer, delta, playing
-from tests.fakes.http import chat, connected, events_of, exchange, sdk, serving
 
 from stoker.daemon.dispatch import PrefillProgress, Unavailable
 from stoker.daemon.gateway import sse
 from stoker.daemon.gateway.sse import Pace
 from stoker.ipc.messages import Finished
+from tests.fakes.fake_dispatch import FINISHED, STARTED, USAGE, FakeBackend, Hold, answer, delta, playing
+from tests.fakes.http import chat, connected, events_of, exchange, sdk, serving
 
 CHAT = "/v1/chat/completions"
 

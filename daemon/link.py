@@ -1,0 +1,289 @@
+"""The daemon's end of a worker's connection: handshake, requests, and many generations at once.
+
+Every request has a `Mailbox`. What comes for it is merged there while its reader is slow, so that one slow client
+neither stalls the others nor grows a queue: a mailbox holds at most one progress, the text not yet read, and the end.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from itertools import count
+from typing import TypeAlias, TypeVar
+
+import anyio
+import msgspec
+
+from ..ipc.channel import Channel, ChannelClosed
+from ..ipc.framing import (
+    Dialect,
+    ErrorResponse,
+    FrameTooLong,
+    Malformed,
+    Notification,
+    ProtocolError,
+    Request,
+    Response,
+    TruncatedFrame,
+    UnexpectedFrame,
+)
+from ..ipc.messages import (
+    PROTOCOL_VERSION,
+    Body,
+    Cancel,
+    Delta,
+    ErrorCode,
+    ErrorData,
+    Figures,
+    Finished,
+    Generate,
+    Hello,
+    Id,
+    Load,
+    Loaded,
+    Progress,
+    Result,
+    Statistics,
+    Step,
+    Warm,
+    Warmed,
+    Welcome,
+    WorkerResult,
+)
+
+FROM_WORKER = Dialect(requests=[Hello], notifications=[Progress, Step], results=WorkerResult)
+"""What a worker may say."""
+
+ANSWERS: Mapping[type[Body], type[Result]] = {Load: Loaded, Warm: Warmed, Generate: Finished, Statistics: Figures}
+"""What answers what."""
+
+R = TypeVar("R", bound=Result)
+
+
+class WorkerLost(Exception):
+    """The worker went away before it answered."""
+
+
+class ProtocolBroken(WorkerLost):
+    """It said what has no place in the conversation, or in the wrong version; its process may well live on."""
+
+
+class RequestRefused(Exception):
+    """The worker answered a request with an error."""
+
+    def __init__(self, code: int, message: str, data: ErrorData) -> None:
+        super().__init__(message)
+        self.code = code
+        self.data = data
+
+
+Mail: TypeAlias = Progress | Delta | Result
+
+
+class Mailbox:
+    """What came for one request and has not been read yet."""
+
+    def __init__(self, answer: type[Result]) -> None:
+        self.answer = answer
+        self._mail: deque[Mail] = deque()
+        self._end: Exception | None = None
+        self._news = anyio.Event()
+
+    def put(self, mail: Mail) -> None:
+        """Add, or merge with the newest unread."""
+        merged = _merge(self._mail[-1], mail) if self._mail else None
+        if merged is None:
+            self._mail.append(mail)
+        else:
+            self._mail[-1] = merged
+        self._news.set()
+
+    def end(self, error: Exception) -> None:
+        """Let the reader have what is there, then the error."""
+        self._end = error
+        self._news.set()
+
+    async def get(self) -> Mail:
+        """The next mail. Raises what `end` was given once all is read."""
+        while not self._mail:
+            if self._end is not None:
+                raise self._end
+            self._news = anyio.Event()
+            await self._news.wait()
+        return self._mail.popleft()
+
+
+def _merge(old: Mail, new: Mail) -> Mail | None:
+    if isinstance(old, Progress) and isinstance(new, Progress):
+        return new
+    if isinstance(old, Delta) and isinstance(new, Delta) and old.channel == new.channel:
+        return msgspec.structs.replace(old, tokens=old.tokens + new.tokens, text=old.text + new.text)
+    return None
+
+
+class WorkerLink:
+    """A worker's connection.
+
+    Args:
+        channel: The connection, just accepted.
+        generation: The worker's.
+    """
+
+    def __init__(self, channel: Channel, generation: int) -> None:
+        self._channel = channel
+        self.generation = generation
+        self._ids = count(1)
+        self._open: dict[Id, Mailbox] = {}
+        self._lost: str | None = None
+        self._idle = anyio.Event()
+
+    @property
+    def lost(self) -> bool:
+        """The connection ended; no request can be sent any more."""
+        return self._lost is not None
+
+    @property
+    def running(self) -> int:
+        """Requests that were sent and not answered."""
+        return len(self._open)
+
+    async def greet(self) -> Hello:
+        """Receive hello and answer it. The caller holds the deadline.
+
+        Raises:
+            WorkerLost: If the connection ended.
+            ProtocolBroken: If something else came, or another protocol version.
+        """
+        try:
+            frame = await self._channel.receive()
+        except (ChannelClosed, TruncatedFrame) as error:
+            raise WorkerLost("the worker closed its connection before hello") from error
+        except ProtocolError as error:
+            raise ProtocolBroken(f"the worker broke the protocol: {error}") from error
+        if not isinstance(frame, Request) or not isinstance(frame.body, Hello):
+            raise ProtocolBroken("the worker's first message was not a hello")
+        if frame.body.protocol != PROTOCOL_VERSION:
+            message = f"the daemon speaks protocol {PROTOCOL_VERSION}, the worker {frame.body.protocol}"
+            with suppress(ChannelClosed):  # the refusal is a courtesy: the worker is ended either way
+                await self._channel.send(ErrorResponse(frame.id, ErrorCode.UNSUPPORTED_PROTOCOL, message))
+            raise ProtocolBroken(f"{message}; install the same version of both")
+        try:
+            welcome = Welcome(protocol=PROTOCOL_VERSION, generation=self.generation)
+            await self._channel.send(Response(frame.id, welcome))
+        except ChannelClosed as error:
+            raise WorkerLost("the worker closed its connection during the handshake") from error
+        return frame.body
+
+    async def run(self) -> WorkerLost:
+        """Distribute what comes until the connection ends; return how it ended. Open requests end in `WorkerLost`."""
+        try:
+            while True:
+                self._distribute(await self._channel.receive())
+        except (ChannelClosed, TruncatedFrame):  # half a frame: it died over it
+            end = WorkerLost("the worker closed its connection")
+        except ProtocolError as error:
+            end = ProtocolBroken(f"the worker broke the protocol: {error}")
+        self.lose(str(end))
+        return end
+
+    def lose(self, why: str) -> None:
+        """End all open requests: the worker is gone."""
+        self._lost = self._lost or why
+        for mailbox in self._open.values():
+            mailbox.end(WorkerLost(self._lost))
+
+    @asynccontextmanager
+    async def ask(self, body: Body) -> AsyncIterator[tuple[Id, Mailbox]]:
+        """Send a request and read its mail inside the block; leaving the block before its result cancels it.
+
+        Raises:
+            WorkerLost: If the connection is gone.
+            RequestRefused: If the request can't be sent, because it is over the frame limit or no Unicode.
+        """
+        if self._lost is not None:
+            raise WorkerLost(self._lost)
+        request_id = next(self._ids)
+        mailbox = self._open[request_id] = Mailbox(ANSWERS[type(body)])
+        try:
+            await self._send(Request(request_id, body))
+            yield request_id, mailbox
+        finally:
+            if request_id in self._open:
+                self._close(request_id)
+                # Shielded, because mostly we are leaving by cancellation. The channel bounds how long it takes.
+                with anyio.CancelScope(shield=True):
+                    await self.cancel(request_id)
+
+    async def call(self, body: Body, result: type[R], on_progress: Callable[[Progress], None] | None = None) -> R:
+        """Send a request and wait for its result. The caller holds the deadline.
+
+        Raises:
+            WorkerLost: If the worker went away.
+            RequestRefused: If it answered with an error.
+        """
+        async with self.ask(body) as (_, mailbox):
+            while True:
+                mail = await mailbox.get()
+                if isinstance(mail, result):
+                    return mail
+                if isinstance(mail, Progress) and on_progress is not None:
+                    on_progress(mail)
+
+    async def cancel(self, target: Id) -> None:
+        """Ask the worker to give up a request; it is answered all the same."""
+        with suppress(WorkerLost):  # a worker that is gone has given it up
+            await self._send(Notification(Cancel(target=target)))
+
+    async def idle(self) -> None:
+        """Wait until no request is open."""
+        while self._open:
+            if self._idle.is_set():
+                self._idle = anyio.Event()
+            await self._idle.wait()
+
+    async def _send(self, frame: Request | Notification) -> None:
+        try:
+            await self._channel.send(frame)
+        except ChannelClosed as error:
+            raise WorkerLost(self._lost or "the worker closed its connection") from error
+        except (FrameTooLong, UnicodeEncodeError) as error:
+            raise RequestRefused(
+                ErrorCode.INVALID_PROMPT, f"the request can't be sent: {error}", ErrorData()
+            ) from error
+
+    def _distribute(self, frame: object) -> None:
+        match frame:
+            case Notification(body=Step(deltas=deltas)):
+                for delta in deltas:
+                    self._deliver(delta.target, delta)
+            case Notification(body=Progress() as progress):
+                self._deliver(progress.target, progress)
+            case Response(id=request_id, result=Result() as result):
+                self._answer(request_id, result)
+            case ErrorResponse(id=request_id, code=code, message=message, data=data) if request_id is not None:
+                if request_id in self._open:
+                    self._open[request_id].end(RequestRefused(code, message, data))
+                    self._close(request_id)
+            case Malformed(error=error):
+                raise ProtocolError(error.message)
+            case _:
+                raise UnexpectedFrame(f"unexpected {type(frame).__name__}")
+
+    def _answer(self, request_id: Id, result: Result) -> None:
+        if mailbox := self._open.get(request_id):
+            if not isinstance(result, mailbox.answer):
+                expected, got = mailbox.answer.__name__, type(result).__name__
+                raise UnexpectedFrame(f"request {request_id} was answered with {got} instead of {expected}")
+            mailbox.put(result)
+            self._close(request_id)
+
+    def _deliver(self, target: Id, mail: Mail) -> None:
+        # No mailbox: late news of a request that was cancelled.
+        if mailbox := self._open.get(target):
+            mailbox.put(mail)
+
+    def _close(self, request_id: Id) -> None:
+        self._open.pop(request_id, None)
+        if not self._open:
+            self._idle.set()

@@ -1,0 +1,54 @@
+"""The daemon as a process: logs opened, event loop run, every expected failure one line and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+from functools import partial
+
+import anyio
+import structlog
+
+from .observe import log_transitions, logging_to, worker_log
+from .runtime_dir import RuntimeDirError
+from .service import Reader, Service
+from .settings import Settings
+
+EX_OK, EX_CONFIG = 0, 78
+"""sysexits.h; the systemd unit and PRODUCT's exit codes rely on 78."""
+
+
+def run_daemon(settings: Settings, warnings: tuple[str, ...] = (), announce: Reader | None = None) -> int:
+    """Run until stopped.
+
+    Args:
+        settings: Checked settings.
+        warnings: What the configuration warned of; logged, and part of `status`.
+        announce: Follows the board on a terminal.
+
+    Returns:
+        The process's exit code.
+    """
+    with logging_to(settings.log_dir, settings.log_level), closing(worker_log(settings.log_dir)) as sink:
+        log = structlog.get_logger("stoker.daemon")
+        for warning in warnings:
+            log.warning("configuration", warning=warning)
+        command = {"worker_command": settings.worker_command} if settings.worker_command else {}
+        service = Service(settings, sink, warnings, **command)
+        readers = (log_transitions, announce) if announce else (log_transitions,)
+        refusal: RuntimeDirError | None = None
+        try:
+            anyio.run(partial(service.run, *readers))
+        except* RuntimeDirError as group:
+            refusal = _only(group)
+            log.error("not started", cause=str(refusal))  # noqa: TRY400 - the message is all there is to say
+    if refusal is None:
+        return EX_OK
+    sys.stderr.write(f"stoker: {refusal}\n")
+    return EX_CONFIG
+
+
+def _only(group: BaseExceptionGroup[RuntimeDirError]) -> RuntimeDirError:
+    """The one cause, wrapped once for each task group that it left."""
+    first = group.exceptions[0]
+    return _only(first) if isinstance(first, BaseExceptionGroup) else first
