@@ -1,0 +1,102 @@
+"""One generation's bookkeeping."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlx_lm.utils import load_tokenizer
+
+from stoker.ipc.messages import Delta, Finished, Sampling
+from stoker.worker.mlx_engine.generation import Generation, deltas, replay
+from stoker.worker.mlx_engine.sampling import sampler_for
+from stoker.worker.mlx_engine.text import Piece, TextStream
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_llama: Path) -> Any:
+    return load_tokenizer(tiny_llama)
+
+
+def generation(tokenizer: Any, *, limit: int = 9, stops: tuple[str, ...] = (), emitted: int = 0) -> Generation:
+    return Generation(
+        id=1,
+        tokens=[65] * (10 + emitted),
+        prompt_tokens=10,
+        completion_tokens=emitted,
+        limit=limit,
+        planned=99,
+        text=TextStream(tokenizer, [65], stops, chat=True),
+        sampler=sampler_for(Sampling(), 0),
+        submitted=0.0,
+    )
+
+
+def test_tokens_count_towards_the_limit(tokenizer: Any) -> None:
+    """Tokens of earlier workers and of this one end the answer together."""
+    one = generation(tokenizer, limit=3, emitted=1)
+    endings = []
+    for token in b"ab":
+        one.hear(token)
+        endings.append(one.ending())
+
+    assert endings == [None, "length"]
+    assert one.completion_tokens == 3
+
+
+def test_stop_comes_before_length(tokenizer: Any) -> None:
+    """A stop string that is complete with the last allowed token is a stop."""
+    one = generation(tokenizer, limit=2, stops=("ab",))
+    heard = [one.hear(token) for token in b"ab"]
+
+    assert one.ending() == "stop"
+    assert [delta.text for step in heard for delta in step] == ["", ""]
+
+
+def test_result_has_what_was_held_back(tokenizer: Any) -> None:
+    """The result carries the text that waited for a stop string, and the counts."""
+    one = generation(tokenizer, stops=("xyz",), emitted=4)
+    one.cached = 12
+    one.hear(ord("x"))
+    early, response = one.finished("length")
+    result = response.result
+
+    assert early == ()
+    assert isinstance(result, Finished)
+    assert (result.text, result.reason) == ("x", "length")
+    assert (result.usage.prompt_tokens, result.usage.completion_tokens, result.usage.cached_tokens) == (10, 5, 10)
+
+
+def test_held_back_text_of_two_channels(tokenizer: Any) -> None:
+    """Held-back text that spans channels comes in deltas of their own, the last part with the result."""
+    one = generation(tokenizer, limit=99, stops=("a</tool_call>b!",))
+    for token in b"<tool_call>a</tool_call>b":
+        one.hear(token)
+    early, response = one.finished("length")
+    result = response.result
+
+    assert early == (Delta(target=1, tokens=(), text="a", channel="tool"),)
+    assert isinstance(result, Finished)
+    assert (result.text, result.channel) == ("b", "normal")
+
+
+def test_one_delta_for_each_channel() -> None:
+    """A token whose text spans channels gives a delta for each; the token itself comes once, with the first."""
+    pieces = [Piece("normal", "a"), Piece("tool", "b")]
+
+    assert deltas(7, 65, pieces) == (
+        Delta(target=7, tokens=(65,), text="a"),
+        Delta(target=7, tokens=(), text="b", channel="tool"),
+    )
+    assert deltas(7, 65, []) == (Delta(target=7, tokens=(65,)),)
+
+
+@pytest.mark.parametrize(
+    ("emitted", "ended"), [(b"plain", None), (b"it is xyz", "stop"), (b"it\x00", "stop")], ids=["on", "stop", "end"]
+)
+def test_replay_notices_an_answer_that_was_over(tokenizer: Any, emitted: bytes, ended: str | None) -> None:
+    """Emitted tokens that hold a stop string or an end token mean that only the result was missing."""
+    text = TextStream(tokenizer, [65], ("xyz",), chat=True)
+
+    assert replay(text, list(emitted), frozenset({0})) == ended

@@ -1,0 +1,112 @@
+"""The engine's core: what each request of the daemon does."""
+
+from __future__ import annotations
+
+import logging
+import time
+from importlib.metadata import version
+
+import mlx.core as mx
+import psutil
+
+from ...ipc.framing import Notification, Response
+from ...ipc.messages import CacheFigures, Figures, Generate, Id, Load, Loaded, Progress, Stage, Statistics, Warm
+from ..engine import Emit, Job
+from ..errors import InvalidRequest, NotLoaded
+from .loading import LoadedModel, load
+from .scheduling import Scheduler
+from .sources import Report
+
+log = logging.getLogger(__name__)
+
+REPORT_SECONDS = 0.1
+"""Least time between two reports of a download, whose own callback comes with each network read."""
+
+
+class MlxCore:
+    """An engine `Core` on mlx. Make it on the thread that will use it.
+
+    Args:
+        emit: Where answers go.
+    """
+
+    def __init__(self, emit: Emit) -> None:
+        self._emit = emit
+        self._scheduler: Scheduler | None = None
+
+    @property
+    def idle(self) -> bool:
+        """See `Core`."""
+        return self._scheduler is None or self._scheduler.idle
+
+    def turn(self) -> None:
+        """See `Core`."""
+        if self._scheduler is not None:
+            self._scheduler.turn()
+
+    def cancel(self, target: Id) -> None:
+        """See `Core`."""
+        if self._scheduler is not None:
+            self._scheduler.cancel(target)
+
+    def handle(self, request_id: Id, body: Job, submitted: float) -> None:
+        """See `Core`."""
+        match body:
+            case Load():
+                self._load(request_id, body, submitted)
+            case Generate():
+                self._loaded().generate(request_id, body, submitted)
+            case Warm():
+                self._loaded().warm(request_id, body)
+            case Statistics():
+                self._emit(Response(request_id, self._figures()))
+
+    def _loaded(self) -> Scheduler:
+        if self._scheduler is None:
+            raise NotLoaded("no model is loaded", remedy="send `load` first, and wait for its result")
+        return self._scheduler
+
+    def _load(self, request_id: Id, body: Load, submitted: float) -> None:
+        if self._scheduler is not None:
+            raise InvalidRequest("a model is loaded already; another one needs another worker", field="model")
+        loaded = load(body, self._reporter(request_id))
+        self._scheduler = Scheduler(loaded, body, self._emit)
+        seconds = time.perf_counter() - submitted
+        log.info("loaded %s in %.2f s", loaded.name, seconds)
+        self._emit(Response(request_id, _described(loaded, seconds)))
+
+    def _reporter(self, request_id: Id) -> Report:
+        latest = 0.0
+
+        def report(stage: Stage, done: int, total: int) -> None:
+            nonlocal latest
+            now = time.monotonic()
+            if stage != "download" or now - latest >= REPORT_SECONDS:
+                latest = now
+                self._emit(Notification(Progress(target=request_id, stage=stage, done=done, total=total)))
+
+        return report
+
+    def _figures(self) -> Figures:
+        if self._scheduler is not None:
+            return self._scheduler.figures(memory_in_use())
+        nothing = CacheFigures(entries=0, pinned=0, bytes=0, limit_bytes=0, hits=0, misses=0, evictions=0)
+        return Figures(memory_bytes=memory_in_use(), cache=nothing, running=0)
+
+
+def _described(loaded: LoadedModel, seconds: float) -> Loaded:
+    return Loaded(
+        model=loaded.name,
+        context_tokens=loaded.context,
+        vocabulary=loaded.vocabulary,
+        kv_bytes_per_token=loaded.cost.per_token,
+        memory_bytes=memory_in_use(),
+        seconds=round(seconds, 6),
+        prefix_reuse="trimmable" if loaded.trimmable else "exact",
+        engine={"mlx": version("mlx"), "mlx_lm": version("mlx-lm"), "device": mx.default_device().type.name},
+    )
+
+
+def memory_in_use() -> int:
+    """Bytes of this process: what the system counts, or what mlx does, for a GPU's memory need not be resident."""
+    return max(int(psutil.Process().memory_info().rss), int(mx.get_active_memory()))

@@ -1,0 +1,109 @@
+"""One generation: from its request to its `Finished`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ...ipc.framing import Response
+from ...ipc.messages import Delta, Finished, Id, Usage
+from .prefill import Prefill
+from .sampling import Sampler
+from .text import Piece, TextStream
+
+
+@dataclass(slots=True)
+class Generation:
+    """State of one generation.
+
+    Attributes:
+        id: The request's.
+        tokens: To be prefilled: the prompt, and what earlier workers emitted.
+        prompt_tokens: Length of the request's own prompt.
+        completion_tokens: Tokens of the answer so far, those of earlier workers included.
+        limit: Most tokens of the answer.
+        planned: Length of the sequence that memory was set aside for.
+        text: Has heard all tokens of the answer so far.
+        sampler: Its next call chooses the next token.
+        submitted: When the request came, on the clock of `time.perf_counter`.
+        cached: How many of `tokens` need no prefill; an estimate until `prefill` is there.
+        prefill: While it is under way.
+    """
+
+    id: Id
+    tokens: list[int]
+    prompt_tokens: int
+    completion_tokens: int
+    limit: int
+    planned: int
+    text: TextStream
+    sampler: Sampler
+    submitted: float
+    cached: int = 0
+    prefill: Prefill | None = None
+    first_token_at: float | None = None
+
+    @property
+    def remaining(self) -> int:
+        """Tokens still to be prefilled."""
+        return len(self.tokens) - self.cached if self.prefill is None else self.prefill.remaining
+
+    @property
+    def left(self) -> int:
+        """How many tokens may still come."""
+        return self.limit - self.completion_tokens
+
+    def hear(self, token: int) -> tuple[Delta, ...]:
+        """Take the answer's next token; returns what it adds for the client."""
+        if self.first_token_at is None:
+            self.first_token_at = time.perf_counter()
+        self.completion_tokens += 1
+        return deltas(self.id, token, self.text.add(token))
+
+    def ending(self) -> Literal["stop", "length"] | None:
+        """Whether the tokens heard so far end the answer."""
+        if self.text.stopped:
+            return "stop"
+        return "length" if self.left <= 0 else None
+
+    def finished(self, reason: Literal["stop", "length", "cancelled"]) -> tuple[tuple[Delta, ...], Response]:
+        """The result, and before it deltas for whatever part of the held-back text has another channel."""
+        *before, last = self.text.finish() or [Piece(self.text.channel, "")]
+        now = time.perf_counter()
+        first = self.first_token_at or now
+        result = Finished(
+            reason=reason,
+            usage=Usage(
+                prompt_tokens=self.prompt_tokens,
+                completion_tokens=self.completion_tokens,
+                cached_tokens=min(self.cached, self.prompt_tokens),
+            ),
+            text=last.text,
+            channel=last.channel,
+            prefill_seconds=round(first - self.submitted, 6),
+            decode_seconds=round(now - first, 6),
+        )
+        early = tuple(Delta(target=self.id, tokens=(), text=piece.text, channel=piece.channel) for piece in before)
+        return early, Response(self.id, result)
+
+
+def deltas(target: Id, token: int, pieces: Sequence[Piece]) -> tuple[Delta, ...]:
+    """One delta for each channel; the first carries the token."""
+    first, *others = pieces or [Piece("normal", "")]
+    return (
+        Delta(target=target, tokens=(token,), text=first.text, channel=first.channel),
+        *(Delta(target=target, tokens=(), text=piece.text, channel=piece.channel) for piece in others),
+    )
+
+
+def replay(text: TextStream, emitted: Sequence[int], ends: frozenset[int]) -> Literal["stop"] | None:
+    """Bring a text stream to where an earlier worker left it, silently; says whether the answer ended there."""
+    for token in emitted:
+        if token in ends:
+            return "stop"
+        text.add(token)
+        if text.stopped:
+            return "stop"
+    return None

@@ -1,0 +1,269 @@
+"""What is computed next.
+
+A turn is one decoding step for all running sequences, then one chunk of prefill: of the user's request that has the
+least to do, or, while no user waits, of a warmup. So nobody waits for longer than a chunk and a step.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from typing import Literal, TypeAlias
+
+from ...ipc.framing import Frame, Notification
+from ...ipc.messages import Delta, Figures, Generate, Id, Load, Progress, Step, Warm
+from ..engine import Emit
+from ..errors import GenerationFailed
+from ..prefix_cache import PrefixCache
+from .admission import Admitted, MemoryGuard, admit, planned_length
+from .decoding import Decoded, Decoder, Held, Start, decoder_for, normalized
+from .generation import Generation, replay
+from .loading import LoadedModel
+from .prefill import Pace, Prefill
+from .sampling import sampler_for
+from .text import TextStream
+from .warming import WarmJob
+
+log = logging.getLogger(__name__)
+
+WARM_SHARE = 0.25
+"""While sequences decode, a warmup's chunk gets this share of the time budget: each of them waits for it at each
+token, and nobody waits for the warmup."""
+GUESSED_PACE = 100.0
+"""Tokens per second of prefill before any was measured."""
+
+Reason: TypeAlias = Literal["stop", "length", "cancelled"]
+
+
+class Scheduler:
+    """Owns a loaded model's sequences, and its prefix cache.
+
+    Args:
+        loaded: The model.
+        body: Its `load` request, for limits.
+        emit: Where answers go.
+    """
+
+    def __init__(self, loaded: LoadedModel, body: Load, emit: Emit) -> None:
+        self.loaded = loaded
+        self.cache = PrefixCache(body.prefix_cache_bytes)
+        self._emit = emit
+        self._chunk_seconds = body.chunk_seconds
+        self._max_batch = max(1, body.max_batch)
+        self._guard = MemoryGuard(body.memory_limit_bytes, loaded.cost)
+        self._pace = Pace()
+        self._generation_tps = 0.0
+        self._ends = frozenset(loaded.tokenizer.eos_token_ids)
+        self._waiting: dict[Id, Generation] = {}
+        self._decoding: dict[Id, Generation] = {}
+        self._warming: deque[WarmJob] = deque()
+        self._decoder = self._new_decoder()
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to compute."""
+        return not (self._waiting or self._decoding or self._warming)
+
+    def figures(self, memory_bytes: int) -> Figures:
+        """Statistics of now and of the latest work."""
+        return Figures(
+            memory_bytes=memory_bytes,
+            cache=self.cache.statistics(),
+            running=len(self._waiting) + len(self._decoding),
+            prompt_tps=round(self._pace.tokens_per_second, 2),
+            generation_tps=round(self._generation_tps, 2),
+        )
+
+    # -- requests --------------------------------------------------------------------------------------------
+
+    def generate(self, request_id: Id, body: Generate, submitted: float) -> None:
+        """Take a generation.
+
+        Raises:
+            WorkerError: It is refused.
+        """
+        admitted = admit(self.loaded, body)
+        text = TextStream(self.loaded.tokenizer, admitted.prompt, body.stop, chat=admitted.chat)
+        ended = replay(text, admitted.emitted, self._ends)
+        generation = self._new_generation(request_id, body, admitted, text, submitted)
+        if ended or generation.left <= 0 or len(admitted.tokens) >= self.loaded.context:
+            self._finish([], generation, ended or "length")  # the earlier worker died before it could say so
+            return
+        self._make_room(generation)
+        self._waiting[request_id] = generation
+        generation.cached = self.cache.covered(generation.tokens[:-1])
+        self._progress(generation, generation.cached)
+
+    def _new_generation(
+        self, request_id: Id, body: Generate, admitted: Admitted, text: TextStream, submitted: float
+    ) -> Generation:
+        return Generation(
+            id=request_id,
+            tokens=admitted.tokens,
+            prompt_tokens=len(admitted.prompt),
+            completion_tokens=len(admitted.emitted),
+            limit=admitted.limit,
+            planned=planned_length(admitted, asked=body.max_tokens),
+            text=text,
+            sampler=sampler_for(body.sampling, len(admitted.emitted)),
+            submitted=submitted,
+        )
+
+    def _make_room(self, newcomer: Generation) -> None:
+        others = sorted(g.planned for g in (*self._waiting.values(), *self._decoding.values()))
+        lengths = [*others[-(self._max_batch - 1) :], newcomer.planned] if self._max_batch > 1 else [newcomer.planned]
+        held = self._decoder.nbytes + sum(g.prefill.nbytes for g in self._waiting.values() if g.prefill)
+        self._guard.demand(lengths, held, self.cache.evict)
+
+    def warm(self, request_id: Id, body: Warm) -> None:
+        """Take a warmup; it is computed while no user's prompt is waiting."""
+        job = WarmJob(
+            request_id,
+            body,
+            loaded=self.loaded,
+            cache=self.cache,
+            guard=self._guard,
+            pace=self._pace,
+            emit=self._emit,
+        )
+        self._warming.append(job)
+
+    def cancel(self, target: Id) -> None:
+        """Give a request up and answer it; its KV so far stays cached. Unknown ids are those already answered."""
+        if generation := self._waiting.pop(target, None):
+            prefill = generation.prefill
+            if prefill is not None and prefill.done > generation.cached:
+                self._keep(Held(prefill.tokens[: prefill.done], prefill.kv))
+            self._finish([], generation, "cancelled")
+        elif generation := self._decoding.pop(target, None):
+            self._keep(self._decoder.remove(target))
+            self._finish([], generation, "cancelled")
+        for job in [job for job in self._warming if job.id == target]:
+            job.cancel()
+            self._warm_step(job)
+
+    # -- computing -------------------------------------------------------------------------------------------
+
+    def turn(self) -> None:
+        """One decoding step, one chunk."""
+        if self._decoding:
+            self._decode()
+        if self._waiting and len(self._decoding) < self._max_batch:
+            self._prefill(min(self._waiting.values(), key=self._urgency))
+        elif self._warming:
+            self._warm_step(self._warming[0])
+
+    def _urgency(self, generation: Generation) -> float:
+        """Seconds of work left, less the seconds already waited: the shortest first, and nobody starves."""
+        pace = self._pace.tokens_per_second or GUESSED_PACE
+        return generation.remaining / pace - (time.perf_counter() - generation.submitted)
+
+    def _warm_step(self, job: WarmJob) -> None:
+        share = WARM_SHARE if self._decoding else 1.0
+        if result := job.step(self._chunk_seconds * share):
+            self._warming.remove(job)
+            self._emit(result)
+
+    def _prefill(self, generation: Generation) -> None:
+        try:
+            prefill = generation.prefill or self._started(generation)
+            logits = prefill.step()
+            self._progress(generation, prefill.done)
+            if logits is not None:
+                del self._waiting[generation.id]
+                self._begin(generation, prefill, int(generation.sampler(normalized(logits)).item()))
+        except Exception:
+            # mlx raises RuntimeError, ValueError and others; this sequence's arrays are its own, so nobody else's
+            # tokens are touched.
+            log.exception("a prefill failed")
+            self._waiting.pop(generation.id, None)
+            self._tell([], [self._failure(generation)])
+
+    def _started(self, generation: Generation) -> Prefill:
+        """Looked up only now: a request before this one may have left what this one needs."""
+        hit = self.cache.lookup(generation.tokens)
+        cached = hit.length if hit else 0
+        kv = hit.kv if hit else None
+        prefill = Prefill(
+            self.loaded.model, generation.tokens, kv, cached, chunk_seconds=self._chunk_seconds, pace=self._pace
+        )
+        generation.prefill, generation.cached = prefill, cached
+        return prefill
+
+    def _begin(self, generation: Generation, prefill: Prefill, token: int) -> None:
+        """The prompt is in the KV and the first token known."""
+        generation.prefill = None
+        held = Held(prefill.tokens, prefill.kv)
+        if token in self._ends:
+            self._keep(held)
+            self._finish([], generation, "stop")
+            return
+        deltas = list(generation.hear(token))
+        if reason := generation.ending():
+            self._keep(held)
+            self._finish(deltas, generation, reason)
+            return
+        start = Start(generation.id, held.tokens, held.kv, token, generation.left, generation.sampler)
+        self._decoder.add(start)
+        self._decoding[generation.id] = generation
+        self._tell(deltas, [])
+
+    def _decode(self) -> None:
+        start = time.perf_counter()
+        deltas: list[Delta] = []
+        results: list[Frame] = []
+        try:
+            decoded = self._decoder.step()
+            for item in decoded:
+                self._take(item, deltas, results)
+        except Exception:
+            # The batch generator advances all sequences' KV before it fails, so all of them are lost.
+            log.exception("decoding failed")
+            results += [self._failure(generation) for generation in self._decoding.values()]
+            self._decoding.clear()
+            self._decoder = self._new_decoder()
+        else:
+            if decoded:
+                self._generation_tps = len(decoded) / max(time.perf_counter() - start, 1e-6)
+        self._tell(deltas, results)
+
+    def _take(self, item: Decoded, deltas: list[Delta], results: list[Frame]) -> None:
+        generation = self._decoding[item.key]
+        if item.ended != "stop":
+            deltas += generation.hear(item.token)
+        if reason := generation.ending() or item.ended:
+            early, result = generation.finished(reason)
+            self._keep(item.held or self._decoder.remove(item.key))
+            deltas += early
+            results.append(result)
+            del self._decoding[item.key]
+
+    def _new_decoder(self) -> Decoder:
+        return decoder_for(self.loaded.model, self._ends, self._max_batch, batchable=self.loaded.batchable)
+
+    # -- what is left ----------------------------------------------------------------------------------------
+
+    def _keep(self, held: Held | None) -> None:
+        """A conversation goes on more often than not; then its next turn begins with these tokens."""
+        if held is not None and held.tokens:
+            self.cache.put(held.tokens, held.kv, exact_only=not self.loaded.trimmable)
+
+    def _finish(self, deltas: list[Delta], generation: Generation, reason: Reason) -> None:
+        early, result = generation.finished(reason)
+        self._tell([*deltas, *early], [result])
+
+    def _failure(self, generation: Generation) -> Frame:
+        error = GenerationFailed("the engine failed in the middle of this request", remedy="send it again")
+        return error.response(generation.id)
+
+    def _progress(self, generation: Generation, done: int) -> None:
+        total, cached = len(generation.tokens), generation.cached
+        body = Progress(target=generation.id, stage="prefill", done=done, total=total, cached=cached)
+        self._emit(Notification(body))
+
+    def _tell(self, deltas: list[Delta], results: list[Frame]) -> None:
+        if deltas:
+            self._emit(Notification(Step(deltas=tuple(deltas))))
+        for result in results:
+            self._emit(result)

@@ -1,0 +1,140 @@
+"""Tokens to text: whole characters, stop strings, and which channel a piece belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, cast
+
+from mlx_lm.generate import make_text_state_machine
+
+Channel: TypeAlias = Literal["normal", "reasoning", "tool"]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Text of one channel."""
+
+    channel: Channel
+    text: str
+
+
+class StopScanner:
+    """Lets text through up to the first stop string, holding back only what may still become one.
+
+    Args:
+        stops: Any of these ends the text; empty ones are ignored.
+    """
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._stops = tuple(stop for stop in stops if stop)
+        self._held = ""
+        self.found = False
+
+    def add(self, text: str) -> str:
+        """The text that may be shown now."""
+        if self.found:
+            return ""
+        self._held += text
+        places = [place for stop in self._stops if (place := self._held.find(stop)) >= 0]
+        self.found = bool(places)
+        shown = self._held[: min(places)] if places else self._held[: self._safe()]
+        self._held = "" if places else self._held[len(shown) :]
+        return shown
+
+    def finish(self) -> str:
+        """The text that was held back for a stop string that never came."""
+        held, self._held = self._held, ""
+        return held
+
+    def _safe(self) -> int:
+        """Where the longest beginning of a stop string at the end of the held text starts."""
+        longest = max((len(stop) for stop in self._stops), default=1) - 1
+        for start in range(max(0, len(self._held) - longest), len(self._held)):
+            if any(stop.startswith(self._held[start:]) for stop in self._stops):
+                return start
+        return len(self._held)
+
+
+class TextStream:
+    """The text of one answer, token by token. The same tokens give the same pieces, whoever replays them.
+
+    Args:
+        tokenizer: mlx-lm's tokenizer wrapper.
+        prompt: Token ids of the prompt.
+        stops: Stop strings.
+        chat: The answer is a chat message: reasoning and tool calls go to channels of their own, and a space at its
+            very beginning is dropped. Else it continues the prompt's text to the letter.
+    """
+
+    def __init__(self, tokenizer: Any, prompt: Sequence[int], stops: Sequence[str], *, chat: bool) -> None:
+        self._detokenizer = tokenizer.detokenizer
+        self._stops = StopScanner(stops)
+        self._machine: Any = make_text_state_machine(tokenizer)
+        self._state: Any = self._machine.make_state(_initial_channel(tokenizer, prompt)) if chat else None
+        if not chat:
+            # Detokenizers drop a space before the first text; after the prompt's last token there is one already.
+            self._detokenizer.add_token(prompt[-1])
+            _ = self._detokenizer.last_segment
+
+    @property
+    def stopped(self) -> bool:
+        """A stop string was found; no text comes any more."""
+        return self._stops.found
+
+    @property
+    def channel(self) -> Channel:
+        """The channel of text that comes now."""
+        return _channel(self._state[0]) if self._state is not None else "normal"
+
+    def add(self, token: int) -> list[Piece]:
+        """Pieces that a token completes: none, one, or several where it ends one channel and begins another."""
+        self._detokenizer.add_token(token)
+        return self._pieces(self._stops.add(self._detokenizer.last_segment))
+
+    def finish(self) -> list[Piece]:
+        """What was held back until now: half a character, half a stop string, half a channel mark."""
+        pieces: list[Piece] = []
+        if not self.stopped:
+            self._detokenizer.finalize()
+            pieces += self._pieces(self._stops.add(self._detokenizer.last_segment))
+            pieces += self._pieces(self._stops.finish())
+        if self._state is not None:
+            self._state, held, _ = self._machine.flush(self._state)
+            pieces += [Piece(self.channel, held)] if held else []
+        return joined(pieces)
+
+    def _pieces(self, text: str) -> list[Piece]:
+        if not text:
+            return []
+        if self._state is None:
+            return [Piece("normal", text)]
+        self._state, segments = self._machine.split(self._state, text)
+        return joined([Piece(_channel(state), part) for state, part in segments if part])
+
+
+def joined(pieces: Sequence[Piece]) -> list[Piece]:
+    """The pieces with neighbours of one channel put together."""
+    result: list[Piece] = []
+    for piece in pieces:
+        if result and result[-1].channel == piece.channel:
+            result[-1] = Piece(piece.channel, result[-1].text + piece.text)
+        else:
+            result.append(piece)
+    return result
+
+
+def _channel(state: str) -> Channel:
+    """A few response formats have states of their own; their text is the answer's."""
+    return cast("Channel", state) if state in {"reasoning", "tool"} else "normal"
+
+
+def _initial_channel(tokenizer: Any, prompt: Sequence[int]) -> str:
+    """Some templates end the prompt inside the reasoning; then the answer begins there."""
+    if tokenizer.response_initial_state:
+        return str(tokenizer.response_initial_state)
+    if not tokenizer.has_thinking:
+        return "normal"
+    tokens = list(prompt)
+    begins, ends = tokenizer.rfind_think_start(tokens), tokenizer.rfind_think_end(tokens)
+    return "reasoning" if begins > ends else "normal"
