@@ -1,0 +1,303 @@
+"""The whole program, as processes: `stoker run`, a real worker with a tiny model, and real clients."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import anyio
+import openai
+import pytest
+
+from tests.fakes.running_daemon import DEADLINE, RunningDaemon, is_alive
+
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+
+SYSTEM = "You are a careful assistant. Answer in one short sentence, and never guess."
+
+
+def client(url: str) -> openai.AsyncOpenAI:
+    """The vendor's own SDK, which must not notice the difference."""
+    return openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=DEADLINE)
+
+
+async def ask(url: str, user: str, system: str = SYSTEM, **options: Any) -> tuple[str, int]:
+    """One greedy answer, and how many of its prompt's tokens were cached."""
+    messages: Any = [{"role": "system", "content": system}, {"role": "user", "content": user}]
+    async with client(url) as api:
+        answer = await api.chat.completions.create(
+            model="default", messages=messages, temperature=0, **{"max_tokens": 24, **options}
+        )
+    usage = answer.usage
+    assert usage is not None
+    assert usage.prompt_tokens_details is not None
+    return answer.choices[0].message.content or "", usage.prompt_tokens_details.cached_tokens or 0
+
+
+@pytest.fixture
+def prompt_file(tmp_path: Path) -> Path:
+    """The system prompt that the tests' client sends, as a file to warm."""
+    path = tmp_path / "system.txt"
+    path.write_text(SYSTEM, encoding="utf-8")
+    return path
+
+
+async def test_main_job(tiny_llama: Path, prompt_file: Path) -> None:
+    """Started, it becomes ready and warm; the first request reuses the whole shared prefix, streamed or not."""
+    async with RunningDaemon(tiny_llama, {"WARMUP_SYSTEM_FILE": str(prompt_file)}) as daemon:
+        readiness = await daemon.ready()
+        status = await daemon.status()
+        answer, cached = await ask(status.http, "What is a stoker?")
+        messages: Any = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": "What is a stoker?"}]
+        async with client(status.http) as api:
+            stream = await api.chat.completions.create(
+                model=tiny_llama.name, messages=messages, temperature=0, max_tokens=24, stream=True
+            )
+            streamed = "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+
+    assert (readiness.warm, readiness.reason, readiness.generation) == (True, None, 1)
+    assert cached == readiness.warmup.prefixes[0].tokens > 0
+    assert answer
+    assert streamed == answer
+
+
+async def test_warm_equals_cold(tiny_llama: Path, prompt_file: Path) -> None:
+    """A warm worker answers, token for token, what a cold one answers."""
+    users = ["What is a stoker?", "\n\n1", "é日本", "Tell me a story."]
+    async with RunningDaemon(tiny_llama, {"KV_CACHE_WARMUP": "0"}) as cold:
+        readiness = await cold.ready()
+        url = (await cold.status()).http
+        cold_first = await ask(url, users[0])
+        expected = [cold_first[0], *[(await ask(url, user))[0] for user in users[1:]]]
+    async with RunningDaemon(tiny_llama, {"WARMUP_SYSTEM_FILE": str(prompt_file)}) as warm:
+        await warm.ready()
+        url = (await warm.status()).http
+        answers = [await ask(url, user) for user in users]
+
+    assert (readiness.warm, readiness.reason) == (False, "disabled")
+    assert cold_first[1] == 0
+    assert [text for text, _ in answers] == expected
+    assert all(cached > 0 for _, cached in answers)
+    assert len(set(expected)) == len(users)
+
+
+async def test_early_request_waits(tiny_llama: Path) -> None:
+    """A request that comes before the worker is ready waits and is answered."""
+    async with RunningDaemon(tiny_llama) as daemon:
+        async with daemon.control() as control:
+            early = await control.status()
+        answer, _ = await ask(early.http, "Hello?")
+
+    assert early.ready is False
+    assert answer
+
+
+async def test_kill_worker_comes_back_warm(tiny_llama: Path) -> None:
+    """After kill -9 of the worker a new generation is ready and warm without anyone asking, and says the cause."""
+    async with RunningDaemon(tiny_llama, {"STOKER_BACKOFF_BASE_SEC": "0.05"}) as daemon:
+        await daemon.ready()
+        os.kill(await daemon.worker_pid(), signal.SIGKILL)
+        readiness = await daemon.ready(generation=2)
+        status = await daemon.status()
+
+    assert (readiness.warm, readiness.generation) == (True, 2)
+    assert "SIGKILL" in status.restarts[-1].cause
+
+
+async def test_stream_survives_its_worker(tiny_llama: Path) -> None:
+    """A stream whose worker is killed in mid-sentence goes on with the next one, token for token."""
+    async with RunningDaemon(tiny_llama, {"STOKER_BACKOFF_BASE_SEC": "0.05"}) as daemon:
+        await daemon.ready()
+        url = (await daemon.status()).http
+        undisturbed, _ = await ask(url, "Tell me a story.", max_tokens=400)
+        messages: Any = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": "Tell me a story."}]
+        pieces: list[str] = []
+        async with client(url) as api:
+            stream = await api.chat.completions.create(
+                model="default", messages=messages, temperature=0, max_tokens=400, stream=True
+            )
+            async for chunk in stream:
+                pieces.append(chunk.choices[0].delta.content or "")
+                if len(pieces) == 5:
+                    os.kill(await daemon.worker_pid(), signal.SIGKILL)
+        status = await daemon.status()
+
+    assert "".join(pieces) == undisturbed
+    assert (status.generation, status.requests.resumed) == (2, 1)
+
+
+async def test_kill_daemon_takes_worker_along(tiny_llama: Path) -> None:
+    """Within a second of kill -9 of the daemon its worker is gone, and the next daemon starts clean."""
+    daemon = RunningDaemon(tiny_llama)
+    async with daemon:
+        await daemon.ready()
+        worker = await daemon.worker_pid()
+        daemon.process.kill()
+        with anyio.fail_after(1.0):
+            while is_alive(worker):  # noqa: ASYNC110 - it is nobody's child any more
+                await anyio.sleep(0.01)
+        daemon.output()
+        assert daemon.process.wait() == -signal.SIGKILL
+        daemon.process.stdout.close() if daemon.process.stdout else None
+        daemon.start()
+
+        assert (await daemon.ready()).ready
+
+
+@pytest.fixture
+def patient_llama(tiny_llama: Path, tmp_path: Path) -> Path:
+    """A tiny model with room for a prompt that takes it seconds."""
+    copied = shutil.copytree(tiny_llama, tmp_path / "patient")
+    config = json.loads((copied / "config.json").read_text(encoding="utf-8"))
+    (copied / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 65_536}), encoding="utf-8")
+    return copied
+
+
+async def test_warmup_timeout_is_ready_and_uses_what_there_is(patient_llama: Path, tmp_path: Path) -> None:
+    """A warmup that runs out of time leaves the service ready, not warm, and says why; the first request uses it."""
+    system = " ".join(f"Rule {number}: be brief." for number in range(700))
+    prompt = tmp_path / "long.txt"
+    prompt.write_text(system, encoding="utf-8")
+    environ = {"WARMUP_SYSTEM_FILE": str(prompt), "WARMUP_TIMEOUT_SEC": "1", "STOKER_CHUNK_SECONDS": "0.05"}
+    async with RunningDaemon(patient_llama, environ) as daemon:
+        readiness = await daemon.ready()
+        with anyio.fail_after(DEADLINE):
+            async with daemon.control() as control:
+                while not (prefixes := (await control.status()).prefixes):  # noqa: ASYNC110 - it is another process
+                    await anyio.sleep(0.05)
+        _, cached = await ask((await daemon.status()).http, "Hello?", system=system, max_tokens=1)
+
+    assert (readiness.warm, readiness.reason, readiness.warmup.outcome) == (False, "timeout", "abandoned")
+    assert readiness.warmup.seconds == 1.0
+    assert 0 < prefixes[0].tokens_warm < prefixes[0].tokens
+    assert cached == prefixes[0].tokens_warm
+
+
+async def test_restart_fails_no_request(tiny_llama: Path) -> None:
+    """Requests that run or arrive during a restart are all answered, and the new generation is warm."""
+    async with RunningDaemon(tiny_llama) as daemon:
+        await daemon.ready()
+        url = (await daemon.status()).http
+        answers: list[str] = []
+
+        async def one(number: int) -> None:
+            answers.append((await ask(url, f"Question {number}?", max_tokens=100))[0])
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(4):
+                tasks.start_soon(one, number)
+            async with daemon.control() as control:
+                await control.restart()
+            for number in range(4, 8):
+                tasks.start_soon(one, number)
+        readiness = await daemon.ready(generation=2)
+
+    assert len(answers) == 8
+    assert all(answers)
+    assert readiness.warm
+
+
+async def test_client_that_leaves_frees_its_place(tiny_llama: Path) -> None:
+    """A client that closes its connection in mid-answer cancels the generation in the worker."""
+    async with RunningDaemon(tiny_llama) as daemon:
+        await daemon.ready()
+        url = (await daemon.status()).http
+        body = {
+            "model": "default",
+            "messages": [{"role": "user", "content": "Go on"}],
+            "stream": True,
+            "temperature": 0,
+        }
+        async with aiohttp.ClientSession() as http, http.post(f"{url}/v1/chat/completions", json=body) as answer:
+            await answer.content.readline()
+            answer.close()
+        with anyio.fail_after(DEADLINE):
+            while (counts := (await daemon.status()).requests).running:  # noqa: ASYNC110 - it is another process
+                await anyio.sleep(0.02)
+
+    assert (counts.cancelled, counts.served) == (1, 0)
+
+
+async def test_bad_prompts_are_400_and_kill_nobody(tiny_llama: Path) -> None:
+    """A prompt over the context is refused in the API's own error shape, and the worker lives on."""
+    async with RunningDaemon(tiny_llama, {"STOKER_CONTEXT_TOKENS": "256"}) as daemon:
+        await daemon.ready()
+        url = (await daemon.status()).http
+        with pytest.raises(openai.BadRequestError, match="256") as refusal:
+            await ask(url, "word " * 1000)
+        answer, _ = await ask(url, "Hello?")
+
+    assert refusal.value.code == "context_length_exceeded"
+    assert answer
+
+
+async def test_second_daemon_is_refused(tiny_llama: Path) -> None:
+    """A second daemon on the same runtime directory ends with 78 and one line, and the first is not disturbed."""
+    async with RunningDaemon(tiny_llama) as daemon:
+        await daemon.ready()
+        second = await anyio.run_process(daemon.command, env=daemon.environ, check=False)
+
+        assert (await daemon.ready()).generation == 1
+    assert second.returncode == 78
+    assert second.stderr.count(b"\n") == 1
+    assert b"another stoker is running" in second.stderr
+
+
+@pytest.fixture
+def broken_model(tiny_llama: Path, tmp_path: Path) -> Path:
+    """A model directory without weights."""
+    return shutil.copytree(tiny_llama, tmp_path / "broken", ignore=shutil.ignore_patterns("*.safetensors"))
+
+
+async def test_unusable_model_fails_with_the_remedy(broken_model: Path) -> None:
+    """A model whose weights are missing ends in failed at once: status names it, requests get a fast 503."""
+    async with RunningDaemon(broken_model) as daemon:
+        async with daemon.control() as control:
+            readiness = await control.wait_ready(DEADLINE)
+            status = await control.status()
+        body = {"model": "default", "messages": [{"role": "user", "content": "Hello?"}]}
+        async with (
+            aiohttp.ClientSession() as http,
+            http.post(f"{status.http}/v1/chat/completions", json=body) as answer,
+        ):
+            await answer.read()
+
+    assert (readiness.phase, readiness.generation) == ("failed", 1)
+    assert "safetensors" in (readiness.reason or "")
+    assert answer.status == 503
+    assert int(answer.headers["Retry-After"]) >= 1
+
+
+async def test_readyz_and_livez(tiny_llama: Path) -> None:
+    """Liveness is 200 from the first moment, readiness only when ready, and the body says which."""
+    async with RunningDaemon(tiny_llama) as daemon, aiohttp.ClientSession() as http:
+        async with daemon.control() as control:
+            url = (await control.status()).http
+        early = [(await http.get(f"{url}{path}")).status for path in ("/livez", "/readyz")]
+        await daemon.ready()
+        late = await http.get(f"{url}/readyz")
+        body = await late.json()
+
+    assert early == [200, 503]
+    assert late.status == 200
+    assert body["warm"] is True
+
+
+async def test_rewarm_with_a_prompt(tiny_llama: Path, prompt_file: Path) -> None:
+    """`stoker rewarm --prompt FILE` makes that prompt warm on the live worker."""
+    async with RunningDaemon(tiny_llama) as daemon:
+        await daemon.ready()
+        url = (await daemon.status()).http
+        command = [sys.executable, "-m", "stoker.daemon", "rewarm", "--prompt", str(prompt_file), "--json"]
+        done = await anyio.run_process(command, env=daemon.environ)
+        _, cached = await ask(url, "What is a stoker?")
+
+    report = json.loads(done.stdout)
+    assert report["outcome"] == "succeeded"
+    assert cached == report["prefixes"][0]["tokens"]
