@@ -1,0 +1,97 @@
+"""Processes that we start: each is ended by us, whatever happens, and by its own pid."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeAlias
+
+from stoker.daemon.environment import find_openblas, worker_environment
+
+Process: TypeAlias = "subprocess.Popen[bytes]"
+
+GRACE = 20.0
+"""Seconds between asking a process to end and killing it: a daemon ends its worker first."""
+KILLED = 10.0
+"""Seconds for a killed process to be gone."""
+POLL = 0.005
+"""Seconds between two looks at what can't be waited for."""
+
+CONFIGURING = ("STOKER_", "KV_CACHE_WARMUP", "WARMUP_")
+"""Variables of whoever runs us that would change what is measured."""
+
+
+class BenchmarkError(Exception):
+    """It could not be measured; the message says why."""
+
+
+@contextmanager
+def own_folder() -> Iterator[Path]:
+    """A private folder that is gone afterwards, under a path short enough for sockets."""
+    with tempfile.TemporaryDirectory(prefix="stoker-bench-", dir="/tmp") as name:
+        yield Path(name)
+
+
+def clean_environment() -> dict[str, str]:
+    """Ours, without anybody's configuration of Stoker, and without the network."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(CONFIGURING)}
+    return environ | {"HF_HUB_OFFLINE": "1"}
+
+
+def engine_environment() -> dict[str, str]:
+    """What the daemon gives its worker, for processes that are compared with it: above all the same BLAS."""
+    return worker_environment(clean_environment(), 0, find_openblas())
+
+
+@contextmanager
+def child(command: Sequence[str], environ: Mapping[str, str], log: Path) -> Iterator[Process]:
+    """A process while the block runs. It does not share our terminal, so that Ctrl-C is ours to pass on."""
+    with log.open("ab") as sink:
+        process = subprocess.Popen(
+            command, env=environ, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True
+        )
+    try:
+        yield process
+    finally:
+        end(process)
+
+
+def end(process: Process) -> None:
+    """TERM, a grace, KILL; returns when it is gone."""
+    process.terminate()
+    try:
+        process.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        pass  # it had its chance
+    finally:  # after a second Ctrl-C too: no more grace, but no orphan either
+        process.kill()
+        process.wait(KILLED)
+
+
+def demand_alive(process: Process, log: Path) -> None:
+    """Raise if it has ended, with its last words.
+
+    Raises:
+        BenchmarkError: It has.
+    """
+    if process.poll() is not None:
+        words = log.read_text(encoding="utf-8", errors="replace").splitlines()[-8:]
+        raise BenchmarkError(f"{process.args!r} ended with {process.returncode}:\n  " + "\n  ".join(words))
+
+
+def deadline(seconds: float, what: str) -> Iterator[float]:
+    """Ticks while there is time; yields the seconds passed.
+
+    Raises:
+        BenchmarkError: When the time is over.
+    """
+    start = time.perf_counter()
+    while (passed := time.perf_counter() - start) < seconds:
+        yield passed
+        time.sleep(POLL)
+    raise BenchmarkError(f"{what} did not happen within {seconds:g} s")

@@ -1,0 +1,199 @@
+"""The benchmarks' command line: options, progress, results. What is measured is told by the modules it calls."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from http.client import HTTPException
+from itertools import pairwise
+from pathlib import Path
+from subprocess import SubprocessError
+from types import FrameType
+from typing import NoReturn
+
+import psutil
+from rich.console import Console
+
+from bench import daemon_cost, peer, runs, starts
+from bench.children import BenchmarkError, own_folder
+from bench.machine import machine, versions
+from bench.report import Report
+from bench.subject import SETTINGS
+from bench.tables import markdown, show
+from bench.trials import Plan
+from stoker.ipc.control import ClientError
+
+FAILURES = (BenchmarkError, ClientError, OSError, HTTPException, SubprocessError, psutil.Error)
+"""What keeps a run from being measured: processes that don't come up, die, or don't answer in time."""
+LAST_LINES = 8
+"""Of each log, shown then."""
+OUTPUTS = {"--json", "--markdown"}
+
+RESULTS = Path(__file__).parent / "results"
+
+EXAMPLES = """\
+examples:
+  make bench                                   everything; about ten minutes on two cores, keep them quiet
+  make bench ARGS="--quick --no-peer"          does it work? half a minute; not to be quoted
+  make bench ARGS="--only warmth --sizes 4000 --repeats 1"
+  make bench ARGS="--markdown /tmp/tables.md"  tables for docs/benchmarks.md
+
+exit code: 0 measured; 1 measured, and something is wrong (a figure not reached is not wrong); 2 not measured
+"""
+
+
+def sizes(text: str) -> tuple[int, ...]:
+    """`500,2000`."""
+    try:
+        given = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        given = ()
+    if not given or not all(50 <= size <= 100_000 for size in given):
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: give tokens from 50 to 100000, with commas between, like 500,2000"
+        )
+    return given
+
+
+def count(text: str) -> int:
+    """A number of repeats."""
+    if not text.isdecimal() or not 1 <= int(text) <= 1000:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number from 1 to 1000")
+    return int(text)
+
+
+def parser(name: str) -> argparse.ArgumentParser:
+    """All options."""
+    options = argparse.ArgumentParser(
+        prog=f"bench/{name}.py",
+        description="Measures Stoker, side by side with mlx_lm.server: cold against warm, time to ready, own cost.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    only = runs.SECTIONS if name == "warmth" else runs.COSTS
+    options.add_argument("--only", choices=only, nargs="+", default=only, help="which parts (default: all)")
+    options.add_argument("--sizes", type=sizes, help="tokens of system prompt, about (default 500,2000)")
+    options.add_argument("--repeats", type=count, help="of everything that takes seconds (default 3)")
+    options.add_argument("--quick", action="store_true", help="tiny sizes, one repeat: to see that it works")
+    options.add_argument(
+        "--model", default="embedded", help="`embedded` (default), or a directory in mlx-lm's format"
+    )
+    options.add_argument("--against", choices=[peer.NAME, "nobody"], default=peer.NAME, help="the peer")
+    options.add_argument("--no-peer", dest="against", action="store_const", const="nobody", help="no peer")
+    options.add_argument("--json", type=Path, metavar="PATH", help=f"default: bench/results/{name}-DATE.json")
+    options.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables as Markdown too")
+    return options
+
+
+def plan_of(options: argparse.Namespace) -> runs.Plan:
+    """From options to amounts."""
+    quick = options.quick
+    repeats = options.repeats or (1 if quick else 3)
+    trials = Plan(options.sizes or ((100,) if quick else (500, 2000)), repeats, others=2 if quick else 5)
+    return runs.Plan(
+        only=tuple(options.only),
+        model=options.model,
+        against_peer=options.against == peer.NAME,
+        trials=trials,
+        starts=starts.Plan(repeats, healthy=not quick),
+        cost=daemon_cost.QUICK if quick else daemon_cost.Plan(),
+    )
+
+
+def main(name: str, arguments: Sequence[str] | None = None) -> int:
+    """Measure, show, write.
+
+    Args:
+        name: Of the benchmark, for its help and its results.
+        arguments: None for the process's own.
+
+    Returns:
+        The exit code.
+    """
+    given = sys.argv[1:] if arguments is None else arguments
+    options = parser(name).parse_args(given)
+    signal.signal(signal.SIGTERM, _ended)
+    started = time.monotonic()
+
+    def say(what: str) -> None:
+        print(f"[{time.monotonic() - started:4.0f} s] {what}", file=sys.stderr, flush=True)
+
+    try:
+        report = _measured(command_line(name, given), options, say)
+    except KeyboardInterrupt:
+        say("interrupted; everything that was started is stopped")
+        return 130
+    except FAILURES as error:
+        say(f"not measured: {str(error) or repr(error)}")
+        return 2
+    show(report, _console())
+    _write(report, options, name)
+    return 0 if report.correct else 1
+
+
+def _measured(command: str, options: argparse.Namespace, say: runs.Say) -> Report:
+    say("looking at the machine")
+    facts = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "versions": versions(),
+        "quick": options.quick,
+        "model": Path(options.model).name,
+        "settings": SETTINGS,
+    }
+    if not facts["machine"]["quiet"]:
+        say("the machine is busy: absolute times will be too long; ratios suffer less")
+    with own_folder() as home:
+        try:
+            sections = runs.run(home, plan_of(options), say)
+        except FAILURES:
+            _quote_logs(home)  # they are gone with the folder
+            raise
+    return Report(command, facts, sections)
+
+
+def _quote_logs(home: Path) -> None:
+    for path in sorted(home.rglob("*.log")):
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        print(*[f"{path.relative_to(home)}: {line}" for line in lines[-LAST_LINES:]], sep="\n", file=sys.stderr)
+
+
+def command_line(name: str, arguments: Sequence[str]) -> str:
+    """What to type to measure the same again; where results go doesn't matter for that."""
+    kept = [
+        argument
+        for before, argument in pairwise(["", *arguments])
+        if not {before, argument} & OUTPUTS and not argument.startswith(tuple(f"{name}=" for name in OUTPUTS))
+    ]
+    given = shlex.join(kept)
+    if name != "warmth":
+        return f"python bench/{name}.py {given}".rstrip()
+    return f"make bench ARGS={shlex.quote(given)}" if given else "make bench"
+
+
+def _console() -> Console:
+    """Wide enough for the tables where the output is a file."""
+    console = Console()
+    return console if console.is_terminal else Console(width=150)
+
+
+def _write(report: Report, options: argparse.Namespace, name: str) -> None:
+    stamp = report.facts["date"][:16].replace(":", "")
+    path = options.json or RESULTS / f"{name}-{stamp}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report.data(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(f"written: {path}", file=sys.stderr)
+    if options.markdown:
+        options.markdown.write_text(markdown(report), encoding="utf-8")
+        print(f"written: {options.markdown}", file=sys.stderr)
+
+
+def _ended(_signal: int, _frame: FrameType | None) -> NoReturn:
+    """TERM unwinds like Ctrl-C, so that nothing stays behind."""
+    raise KeyboardInterrupt

@@ -1,0 +1,124 @@
+"""The time of a streamed chat completion, as a client sees it: blocking sockets, nothing else runs meanwhile."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from bench.children import BenchmarkError
+from bench.report import Json
+
+HTTP_DEADLINE = 600.0
+"""Seconds in which a server may say nothing; a cold 4,000-token prompt took 47 s on two cores."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One request.
+
+    Attributes:
+        first: Seconds from sending it to the first piece of content.
+        total: Seconds to the end of the stream.
+        text: The whole content.
+        prompt_tokens: As `usage` says; 0 where it wasn't asked for.
+        cached_tokens: The same.
+    """
+
+    first: float
+    total: float
+    text: str
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+
+
+def chat(system: str | None, user: str, max_tokens: int, model: str = "default") -> Json:
+    """A streamed, greedy request with usage at the end."""
+    messages = [{"role": "system", "content": system}] if system is not None else []
+    return {
+        "model": model,
+        "messages": [*messages, {"role": "user", "content": user}],
+        "max_tokens": max_tokens,
+        "temperature": 0,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+
+
+class StreamClient:
+    """Asks one server. The connection is kept if the server keeps it.
+
+    Args:
+        url: `http://HOST:PORT`.
+    """
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=HTTP_DEADLINE)
+
+    def ask(self, body: Json) -> Answer:
+        """Send a request and read its answer to the end.
+
+        Raises:
+            BenchmarkError: It was refused, or broke off, or had no content.
+        """
+        content = json.dumps(body).encode()
+        start = time.perf_counter()
+        self._connection.request("POST", "/v1/chat/completions", content, {"Content-Type": "application/json"})
+        response = self._connection.getresponse()
+        if response.status != http.client.OK:
+            raise BenchmarkError(f"{response.status}: {response.read(500).decode(errors='replace')}")
+        return _timed(start, response)
+
+    def get(self, path: str) -> int:
+        """The status of a GET."""
+        self._connection.request("GET", path)
+        response = self._connection.getresponse()
+        response.read()
+        return response.status
+
+    def close(self) -> None:
+        """Close the connection; the next request opens another."""
+        self._connection.close()
+
+
+def _timed(start: float, response: http.client.HTTPResponse) -> Answer:
+    first: float | None = None
+    text: list[str] = []
+    usage: Json = {}
+    for event in _events(response):
+        if piece := _content(event.get("choices", ())):
+            first = time.perf_counter() - start if first is None else first
+            text.append(piece)
+        usage = event.get("usage") or usage
+    total = time.perf_counter() - start
+    if first is None:
+        raise BenchmarkError("the answer has no content, so there is no time to the first piece of it")
+    cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens", 0)
+    return Answer(first, total, "".join(text), usage.get("prompt_tokens", 0), cached)
+
+
+def _events(response: http.client.HTTPResponse) -> Iterator[Json]:
+    """The stream's events, to the last byte of the body: a connection with a rest can't be used again."""
+    done = False
+    for line in iter(response.readline, b""):
+        data = line.removeprefix(b"data:").strip()
+        if done or data == line.strip():
+            continue
+        if data == b"[DONE]":
+            done = True
+            continue
+        event: Json = json.loads(data)
+        if "error" in event:
+            raise BenchmarkError(f"the stream ended in an error: {event['error']}")
+        yield event
+    if not done:
+        raise BenchmarkError("the stream broke off before its end")
+
+
+def _content(choices: Sequence[Any]) -> str:
+    return (choices[0].get("delta") or {}).get("content") or "" if choices else ""

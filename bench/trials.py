@@ -1,0 +1,244 @@
+"""Cold against warm: the same requests to Stoker and to the peer, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from bench import peer
+from bench.prompts import USERS, system_prompt
+from bench.report import Check, Json, Ratio, Section, Series
+from bench.stopwatch import Answer, StreamClient, chat
+from bench.subject import Subject
+from stoker.ipc.control_messages import PrefixStatus
+
+ANSWER_TOKENS = 16
+"""Length of the answers that are compared."""
+COLD_TOKENS = 8
+"""Cold requests may find so many tokens: all prompts begin with the template's own first ones."""
+SOONER = 30.0
+"""How much sooner than cold the first warm request is to be at 2,000 tokens."""
+AT_TOKENS = 1900
+"""From here on that counts as 2,000."""
+
+HEADER = ("server", "prompt", "cold", "first warm", "warm", "cold : first warm", "cold : warm", "cached", "same text")
+
+METHOD = (
+    "From sending a streamed HTTP request to its first piece of content, connection included, temperature 0; median "
+    "(smallest-largest). Cold: a system prompt never seen before. Stoker's warm: the worker is restarted empty, then "
+    "`rewarm` with that system prompt; `first warm` is the first request after it, the very same as the cold one, "
+    "whose text is compared; `warm` are requests with other user texts. The peer has no rewarm: its `warm` are "
+    "requests with the same system prompt and other user texts after its cold one. Ratios are of medians (worst "
+    "case-best case). Cached: the tokens that the server says it reused, of the prefix that such requests share."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One system prompt, cold and then warm.
+
+    Attributes:
+        cold: Never seen before.
+        again: The same request, first after the rewarm; the peer has none.
+        others: Same system prompt, other user texts.
+        prefix: What the rewarm reported.
+    """
+
+    cold: Answer
+    others: tuple[Answer, ...]
+    again: Answer | None = None
+    prefix: PrefixStatus | None = None
+
+    @property
+    def warm(self) -> tuple[Answer, ...]:
+        """All that should have found the prefix."""
+        return (*([self.again] if self.again else []), *self.others)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much is asked.
+
+    Attributes:
+        sizes: Tokens of system prompt, about.
+        repeats: Trials of each.
+        others: Warm requests with other user texts in each trial.
+    """
+
+    sizes: tuple[int, ...]
+    repeats: int
+    others: int
+
+
+def ask(url: str, system: str | None, user: str, model: str = "default") -> Answer:
+    """One request on a connection of its own."""
+    client = StreamClient(url)
+    try:
+        return client.ask(chat(system, user, ANSWER_TOKENS, model))
+    finally:
+        client.close()
+
+
+def stoker_trial(subject: Subject, url: str, system: str, others: int) -> Trial:
+    """Cold; then, in an empty worker, rewarm and warm."""
+    cold = ask(url, system, USERS[0])
+    subject.restart_cold()
+    prefix = subject.rewarm(system)
+    again = ask(url, system, USERS[0])
+    return Trial(cold, _others(url, system, others), again, prefix)
+
+
+def peer_trial(url: str, system: str, others: int) -> Trial:
+    """Cold, then warm."""
+    return Trial(ask(url, system, USERS[0], peer.MODEL), _others(url, system, others, peer.MODEL))
+
+
+def _others(url: str, system: str, count: int, model: str = "default") -> tuple[Answer, ...]:
+    return tuple(ask(url, system, user, model) for user in USERS[1 : count + 1])
+
+
+def run_trials(
+    subject: Subject, peer_url: str | None, plan: Plan, say: Callable[[str], None]
+) -> dict[tuple[int, str], list[Trial]]:
+    """All trials by size and server; the servers take turns, so that a busy spell of the machine hits both."""
+    url = subject.status().http
+    done: dict[tuple[int, str], list[Trial]] = {}
+    ask(url, None, USERS[0])  # the first request of a process pays for what only it pays for
+    if peer_url:
+        ask(peer_url, None, USERS[0], peer.MODEL)
+    for size in plan.sizes:
+        for index in range(plan.repeats):
+            system = system_prompt(size, f"{size} tokens, repeat {index + 1}")
+            say(f"cold and warm, {size} tokens: stoker {index + 1} of {plan.repeats}")
+            done.setdefault((size, "stoker"), []).append(stoker_trial(subject, url, system, plan.others))
+            if peer_url:
+                say(f"cold and warm, {size} tokens: {peer.NAME} {index + 1} of {plan.repeats}")
+                done.setdefault((size, peer.NAME), []).append(peer_trial(peer_url, system, plan.others))
+    return done
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """One server at one size."""
+
+    size: int
+    server: str
+    trials: Sequence[Trial]
+
+    @property
+    def cold(self) -> Series:
+        """Time to the first content, cold."""
+        return Series.of(trial.cold.first for trial in self.trials)
+
+    @property
+    def first_warm(self) -> Series | None:
+        """The first request after a rewarm."""
+        times = [trial.again.first for trial in self.trials if trial.again]
+        return Series.of(times) if times else None
+
+    @property
+    def warm(self) -> Series:
+        """Those with other user texts."""
+        return Series.of(answer.first for trial in self.trials for answer in trial.others)
+
+    @property
+    def prompt(self) -> Series:
+        """Tokens of the cold prompts."""
+        return Series.of((trial.cold.prompt_tokens for trial in self.trials), "tokens")
+
+    @property
+    def missed(self) -> int:
+        """Warm requests that did not find exactly the prefix which the rewarm reported."""
+        pairs = [(answer.cached_tokens, trial.prefix) for trial in self.trials for answer in trial.warm]
+        return sum(prefix is not None and cached != prefix.tokens for cached, prefix in pairs)
+
+    @property
+    def identical(self) -> bool:
+        """Whether every repeated request had the text of its cold one."""
+        return all(trial.again is None or trial.again.text == trial.cold.text for trial in self.trials)
+
+    def row(self) -> tuple[str, ...]:
+        """Of the table."""
+        first = self.first_warm
+        return (
+            f"{self.server}, {self.size} tokens",
+            f"{self.prompt.median:.0f}",
+            str(self.cold),
+            str(first) if first else "-",
+            str(self.warm),
+            str(Ratio.of(self.cold, first)) if first else "-",
+            str(Ratio.of(self.cold, self.warm)),
+            self._cached(),
+            ("yes" if self.identical else "NO") if first else "-",
+        )
+
+    def _cached(self) -> str:
+        trial = self.trials[-1]
+        found = sorted({answer.cached_tokens for answer in trial.warm})
+        shown = "-".join(map(str, dict.fromkeys((found[0], found[-1]))))
+        return f"{shown} of {trial.prefix.tokens}" if trial.prefix else shown
+
+    def data(self) -> Json:
+        """For JSON."""
+        first, rewarms = self.first_warm, [trial.prefix for trial in self.trials if trial.prefix]
+        figures: Json = {
+            "size": self.size,
+            "server": self.server,
+            "prompt_tokens": self.prompt.data(),
+            "cold": self.cold.data(),
+            "warm": self.warm.data(),
+            "cold_to_warm": Ratio.of(self.cold, self.warm).data(),
+            "cached_tokens_cold": [trial.cold.cached_tokens for trial in self.trials],
+            "cached_tokens_warm": [[answer.cached_tokens for answer in trial.warm] for trial in self.trials],
+        }
+        if first:
+            figures |= {"first_warm": first.data(), "cold_to_first_warm": Ratio.of(self.cold, first).data()}
+            figures |= {"identical": self.identical, "prefix_tokens": [prefix.tokens for prefix in rewarms]}
+            figures |= {"rewarm": Series.of(prefix.seconds for prefix in rewarms).data()}
+        return figures
+
+    def checks(self) -> tuple[Check, ...]:
+        """What must hold of Stoker."""
+        warm = sum(len(trial.warm) for trial in self.trials)
+        cold = max(trial.cold.cached_tokens for trial in self.trials)
+        whole = all(trial.prefix and trial.prefix.tokens_warm == trial.prefix.tokens for trial in self.trials)
+        at = f"{self.size} tokens: "
+        return (
+            Check(at + "cold requests were cold", f"at most {cold} cached tokens", cold <= COLD_TOKENS),
+            Check(at + "rewarm makes the whole prefix warm", "yes" if whole else "no", whole),
+            Check(
+                at + "every warm request reuses the whole shared prefix, and no more",
+                f"{warm - self.missed} of {warm}",
+                self.missed == 0,
+            ),
+            Check(at + "warm text is the cold text", "identical" if self.identical else "differs", self.identical),
+            *self._target(),
+        )
+
+    def _target(self) -> tuple[Check, ...]:
+        first = self.first_warm
+        if first is None or self.prompt.median < AT_TOKENS:
+            return ()
+        ratio = Ratio.of(self.cold, first)
+        return (
+            Check(
+                f"{self.size} tokens: the first warm request at least {SOONER:.0f}x sooner than cold",
+                str(ratio),
+                ratio.median >= SOONER,
+                target=True,
+            ),
+        )
+
+
+def warmth_section(trials: dict[tuple[int, str], list[Trial]]) -> Section:
+    """The table."""
+    findings = [Findings(size, server, made) for (size, server), made in trials.items()]
+    return Section(
+        key="warmth",
+        title="Time to first token, cold and warm",
+        method=METHOD,
+        header=HEADER,
+        rows=tuple(one.row() for one in findings),
+        data={"results": [one.data() for one in findings]},
+        checks=tuple(check for one in findings if one.server == "stoker" for check in one.checks()),
+    )
