@@ -6,6 +6,7 @@ end; HTTP closes before the control socket, so that `stoker stop` sees the end; 
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -135,10 +136,7 @@ class Service:
             try:
                 await site.start()
             except OSError as error:
-                raise RuntimeDirError(
-                    f"cannot listen on {self.host}:{self._settings.port}: {error.strerror}; "
-                    "end what uses the port, or choose another with --port (0 takes any free one)"
-                ) from error
+                raise RuntimeDirError(_why_no_port(self.host, self._settings.port, error)) from error
             self._port = serving.addresses[0][1]
             yield
         finally:
@@ -217,6 +215,14 @@ class Service:
                 self._figures = await link.call(Statistics(), Figures)
             except (WorkerLost, RequestRefused):
                 self._figures = None  # a status without figures is still a status
+
+
+def _why_no_port(host: str, port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        remedy = "another program uses the port; end it, or choose another with --port (0 takes any free one)"
+    else:
+        remedy = f"{error.strerror}; choose another address with --host, or another port with --port"
+    return f"cannot listen on {host}:{port}: {remedy}"
 
 
 def _models(settings: Settings) -> Models:

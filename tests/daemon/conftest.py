@@ -15,6 +15,8 @@ import anyio
 import pytest
 import trio.testing
 
+from tests.fakes.living import Live, living
+
 LONGEST_STORY = 1e7
 """Virtual seconds of a test: one that waits for what never comes fails, where it would hang for good."""
 
@@ -59,3 +61,9 @@ def no_children() -> Iterator[None]:
     yield
     with pytest.raises(ChildProcessError):  # nobody is there to be waited for
         os.waitpid(-1, os.WNOHANG)
+
+
+@pytest.fixture
+def live(short_dir: Path) -> Live:
+    """Begins the life of a fake worker."""
+    return functools.partial(living, short_dir)

@@ -142,13 +142,16 @@ def test_lock_is_freed_by_an_error(tmp_path: Path) -> None:
 def test_lock_is_not_inherited(tmp_path: Path) -> None:
     """A worker that outlives its daemon does not hold the daemon's lock."""
     with single_instance(tmp_path / "lock"):
-        child = subprocess.Popen(["/bin/sleep", "60"], close_fds=False)
+        command = ["/bin/sh", "-c", "echo running; exec sleep 60"]
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, close_fds=False)
+        assert child.stdout is not None
+        child.stdout.readline()
     try:
         with single_instance(tmp_path / "lock"):
             pass
     finally:
         child.kill()
-        child.wait()
+        child.communicate()
 
 
 @pytest.mark.parametrize("make", [lambda path: path.symlink_to("elsewhere"), Path.mkdir], ids=["link", "directory"])

@@ -60,13 +60,15 @@ async def test_progress_is_on_the_board() -> None:
     assert ready.progress is None
 
 
-async def test_since_is_unix_time() -> None:
-    """Snapshots say in Unix time when their phase was entered."""
-    began = time.time()
+async def test_since_is_unix_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Snapshots say in Unix time when their phase was entered, however much is published in it."""
+    monkeypatch.setattr(time, "time", lambda: 1e9 + anyio.current_time())
     async with supervised() as scene:
-        ready = await scene.until("ready")
+        await scene.until("ready")
+        began = 1e9 + scene.began
 
-    assert began <= ready.since <= time.time()
+    since = {readiness.phase: readiness.since for _, readiness in scene.seen[1:]}
+    assert since == {"starting": began, "loading": began + 1, "warming": began + 3, "ready": began + 7}
 
 
 async def test_serves_only_when_ready() -> None:

@@ -301,3 +301,17 @@ async def test_rewarm_with_a_prompt(tiny_llama: Path, prompt_file: Path) -> None
     report = json.loads(done.stdout)
     assert report["outcome"] == "succeeded"
     assert cached == report["prefixes"][0]["tokens"]
+
+
+async def test_taken_port_is_refused_in_one_line(tiny_llama: Path) -> None:
+    """A port that another program uses ends the daemon with 78, one line, and the way out."""
+    async with RunningDaemon(tiny_llama) as daemon:
+        port = (await daemon.status()).http.rpartition(":")[2]
+        environ = {**daemon.environ, "STOKER_RUNTIME_DIR": str(daemon.home / "other")}
+        second = await anyio.run_process([*daemon.command, "--port", port], env=environ, check=False)
+
+    assert second.returncode == 78
+    assert second.stderr.decode().splitlines() == [
+        f"stoker: cannot listen on 127.0.0.1:{port}: another program uses the port; "
+        "end it, or choose another with --port (0 takes any free one)"
+    ]
