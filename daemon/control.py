@@ -32,10 +32,14 @@ from ..ipc.control_messages import (
     Version,
     VersionReport,
     WaitReady,
+    WarmForget,
+    WarmList,
+    WarmPin,
     Watch,
 )
+from ..ipc.errors import ErrorCode, ErrorData
 from ..ipc.framing import Dialect, ErrorResponse, Frame, Malformed, Notification, ProtocolError, Request, Response
-from ..ipc.messages import PROTOCOL_VERSION, Body, ErrorCode, ErrorData, Id
+from ..ipc.messages import PROTOCOL_VERSION, Body, Id
 from ..ipc.peer import Peer, peer
 from ..ipc.unix_stream import UnixStream, accept_unix
 from .steward import Refusal, Steward, is_settled
@@ -211,9 +215,19 @@ class _Connection:
                 return await self._steward.status()
             case Rewarm(prompts=prompts):
                 return await self._steward.rewarm(prompts)
+            case WarmList() | WarmPin() | WarmForget():
+                return await self._known_prefixes(body)
             case Restart(cold=cold):
                 await self._steward.restart(cold=cold)
         return Accepted()
+
+    async def _known_prefixes(self, body: WarmList | WarmPin | WarmForget) -> Document:
+        match body:
+            case WarmPin(name=name, pinned=pinned):
+                return await self._steward.warm_pin(name, pinned=pinned)
+            case WarmForget(name=forgotten):
+                return await self._steward.warm_forget(forgotten)
+        return await self._steward.warm_list()
 
     async def _watch(self, request: Request) -> None:
         first = True

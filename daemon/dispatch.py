@@ -16,7 +16,8 @@ import anyio
 import msgspec
 
 from ..ipc.control_messages import RequestCounts
-from ..ipc.messages import Delta, ErrorCode, ErrorData, Finished, Generate, Progress
+from ..ipc.errors import ErrorCode, ErrorData
+from ..ipc.messages import Delta, Finished, Generate, Progress
 from .link import Mail, RequestRefused, WorkerLink, WorkerLost
 from .readiness import Board
 

@@ -17,7 +17,8 @@ import anyio
 from anyio.abc import SocketAttribute
 
 from ..ipc.channel import Channel
-from ..ipc.messages import FATAL, Id, Load, Loaded, Progress, Warm, Warmed, WarmPrefix
+from ..ipc.errors import FATAL
+from ..ipc.messages import Id, Load, Loaded, Progress, Warm, Warmed, WarmPrefix
 from ..ipc.peer import peer
 from ..ipc.unix_stream import accept_unix
 from .lifecycle import (
@@ -63,7 +64,7 @@ class Life(Protocol):
     async def load(self) -> None:
         """Have the model loaded; posts `Loaded` or `LoadFailed`."""
 
-    async def warm(self, prefixes: tuple[WarmPrefix, ...], ticket: int) -> None:
+    async def warm(self, prefixes: tuple[WarmPrefix, ...], ticket: int, restore: bool = True) -> None:
         """Have prefixes warmed, the configured ones if none are given; posts `WarmupEnded`."""
 
     async def abandon_warmup(self) -> None:
@@ -208,12 +209,14 @@ class WorkerLife:
         self.post(LoadAdvanced(self.generation))
         self.on_progress(progress)
 
-    async def warm(self, prefixes: tuple[WarmPrefix, ...], ticket: int) -> None:
+    async def warm(self, prefixes: tuple[WarmPrefix, ...], ticket: int, restore: bool = True) -> None:
         """Have prefixes warmed, the configured ones if none are given, and post how it went."""
         if self.link is None:
             return
         try:
-            warmed = await self._warmed(self.link, Warm(prefixes=prefixes or self.launch.prefixes))
+            wanted = prefixes or self.launch.prefixes
+            body = Warm(prefixes=wanted, learned=not prefixes, restore=restore, finish=not ticket)
+            warmed = await self._warmed(self.link, body)
         except RequestRefused as error:
             self.post(WarmupEnded(self.generation, Outcome.FAILED, str(error), ticket=ticket))
         except WorkerLost:

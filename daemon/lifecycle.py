@@ -192,11 +192,12 @@ class LoadModel:
 
 @dataclass(frozen=True, slots=True)
 class Warm:
-    """Send `warm`; no prefixes means the configured ones."""
+    """Send `warm`; no prefixes means the configured ones. `restore`: they may be read from disk."""
 
     generation: int
     prefixes: tuple[WarmPrefix, ...] = ()
     ticket: int = 0
+    restore: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,7 +304,10 @@ class Policy:
     """Loading may take as long as it likes, if it shows progress this often."""
     warmup_enabled: bool = True
     warmup_timeout: float = 60.0
-    warmup_crash_limit: int = 2
+    restore_crash_limit: int = 2
+    """Crashes during warmup in a row, after which a generation restores nothing from disk. After the first one the
+    worker itself leaves out the prefix that it was restoring."""
+    warmup_crash_limit: int = 3
     """Crashes during warmup in a row, after which a generation starts without it."""
     drain_timeout: float = 30.0
     stop_grace: float = 5.0

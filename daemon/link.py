@@ -16,6 +16,7 @@ import anyio
 import msgspec
 
 from ..ipc.channel import Channel, ChannelClosed
+from ..ipc.errors import ErrorCode, ErrorData
 from ..ipc.framing import (
     Dialect,
     ErrorResponse,
@@ -33,15 +34,18 @@ from ..ipc.messages import (
     Body,
     Cancel,
     Delta,
-    ErrorCode,
-    ErrorData,
     Figures,
     Finished,
+    Forget,
     Generate,
     Hello,
     Id,
     Load,
     Loaded,
+    Noted,
+    Pin,
+    Prefixes,
+    PrefixList,
     Progress,
     Result,
     Statistics,
@@ -55,7 +59,15 @@ from ..ipc.messages import (
 FROM_WORKER = Dialect(requests=[Hello], notifications=[Progress, Step], results=WorkerResult)
 """What a worker may say."""
 
-ANSWERS: Mapping[type[Body], type[Result]] = {Load: Loaded, Warm: Warmed, Generate: Finished, Statistics: Figures}
+ANSWERS: Mapping[type[Body], type[Result]] = {
+    Load: Loaded,
+    Warm: Warmed,
+    Generate: Finished,
+    Statistics: Figures,
+    Prefixes: PrefixList,
+    Pin: Noted,
+    Forget: Noted,
+}
 """What answers what."""
 
 R = TypeVar("R", bound=Result)

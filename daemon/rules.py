@@ -106,7 +106,8 @@ def warm_up(state: State, event: Loaded, now: float, policy: Policy) -> Step:
     skipped = _why_no_warmup(state, policy)
     if skipped is None:
         warming = _enter(state, Phase.WARMING, now, now + policy.warmup_timeout)
-        return warming, (Warm(event.generation),)
+        restore = state.warmup_crashes < policy.restore_crash_limit
+        return warming, (Warm(event.generation, restore=restore),)
     return _ready(state, now, Outcome.DISABLED, skipped)
 
 

@@ -22,8 +22,8 @@ import psutil
 from aiohttp import web
 
 from .. import __version__
+from ..ipc.control_messages import Counted, PrefixListing, Rates, RewarmReport, StatusReport, WorkerStatus
 from ..ipc.control_messages import PrefixStatus as Prefix
-from ..ipc.control_messages import Rates, RewarmReport, StatusReport, WorkerStatus
 from ..ipc.messages import Figures, Load, Progress, Statistics, WarmPrefix
 from .control import ControlServer
 from .dispatch import Dispatch, Limits
@@ -32,6 +32,7 @@ from .gateway import runner
 from .life import Launch, Life, WorkerLife
 from .lifecycle import Event, Policy
 from .link import RequestRefused, WorkerLost
+from .prefixes import KnownPrefixes
 from .process import LineSink
 from .readiness import NOTHING_YET, Board
 from .runtime_dir import RuntimeDirError, listen, private_directory, single_instance
@@ -92,6 +93,9 @@ class Service:
         limits = Limits(max_waiting=settings.max_waiting, wait_timeout=settings.wait_timeout_sec)
         self.dispatch = Dispatch(
             self.board, lambda: self.supervisor.serving, lambda: self.supervisor.last_words, limits
+        )
+        self._prefixes = KnownPrefixes(
+            self.board, lambda: self.supervisor.serving, learning=settings.learned_prefixes > 0
         )
 
     @property
@@ -181,6 +185,18 @@ class Service:
             prefixes=tuple(Prefix.of(report) for report in ended.prefixes),
         )
 
+    async def warm_list(self) -> PrefixListing:
+        """Which prefixes are warm or learned."""
+        return await self._prefixes.listing()
+
+    async def warm_pin(self, name: str, *, pinned: bool) -> Counted:
+        """Warm a learned prefix at every start, or no longer."""
+        return await self._prefixes.pin(name, pinned=pinned)
+
+    async def warm_forget(self, name: str | None) -> Counted:
+        """Forget a learned prefix, or without a name all of every model."""
+        return await self._prefixes.forget(name)
+
     async def status(self) -> StatusReport:
         """Everything the daemon knows, within `STATISTICS_TIMEOUT`."""
         await self._refresh_figures()
@@ -199,6 +215,8 @@ class Service:
             restarts=self.supervisor.departures,
             prefixes=readiness.warmup.prefixes,
             cache=figures.cache if figures else None,
+            store=figures.store if figures else None,
+            background=figures.background if figures else None,
             requests=self.dispatch.tally.snapshot(),
             rates=Rates(prompt_tps=figures.prompt_tps, generation_tps=figures.generation_tps) if figures else Rates(),
             last_words=self.supervisor.last_words,
@@ -255,6 +273,11 @@ def _launch(settings: Settings, sink: LineSink, command: Sequence[str], openblas
         memory_limit_bytes=settings.memory_limit_bytes,
         chunk_seconds=settings.chunk_seconds,
         max_batch=settings.max_batch,
+        normalise=settings.normalise_prompts,
+        learn=settings.learned_prefixes,
+        state_dir=str(settings.state_dir),
+        store_dir=str(settings.cache_dir / "prefixes"),
+        store_bytes=settings.disk_cache_bytes,
     )
     return Launch(
         command=command,

@@ -108,6 +108,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = None
 
+    learned_prefixes: Annotated[
+        int,
+        Meta(ge=0, le=64),
+        _says("How many system prompts learned from requests are warmed at a start; 0 learns nothing."),
+    ] = 4
+    normalise_prompts: Annotated[
+        bool, _says("Whether to take out of prompts what clients change with every request (docs/operations.md).")
+    ] = True
+
+    disk_cache_bytes: Annotated[
+        int,
+        Meta(ge=0),
+        _says("Disk for prefixes that outlive the worker; 0 keeps none.", default="8589934592 (8 GiB)"),
+    ] = 8 << 30
+
     hello_timeout_sec: Annotated[Seconds, _says("How long a new worker process may take to say hello.")] = 10.0
     load_stall_timeout_sec: Annotated[
         Seconds, _says("How long loading may go on without any progress before the worker is replaced.")

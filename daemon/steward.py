@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
-from ..ipc.control_messages import Readiness, RewarmReport, StatusReport
-from ..ipc.messages import ErrorCode, WarmPrefix
+from ..ipc.control_messages import Counted, PrefixListing, Readiness, RewarmReport, StatusReport
+from ..ipc.errors import ErrorCode
+from ..ipc.messages import WarmPrefix
 
 
 class Refusal(Exception):
@@ -48,6 +49,15 @@ class Steward(Protocol):
 
     async def rewarm(self, prompts: tuple[WarmPrefix, ...]) -> RewarmReport:
         """Warm again; returns when done. Cancelled when the client leaves."""
+
+    async def warm_list(self) -> PrefixListing:
+        """Which prefixes are warm or learned."""
+
+    async def warm_pin(self, name: str, *, pinned: bool) -> Counted:
+        """Warm a learned prefix at every start, or no longer."""
+
+    async def warm_forget(self, name: str | None) -> Counted:
+        """Forget a learned prefix, or without a name all of every model."""
 
     async def stop(self) -> None:
         """Begin to stop worker and daemon."""

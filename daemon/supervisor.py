@@ -235,8 +235,8 @@ class Supervisor:
         match effect:
             case LoadModel():
                 tasks.start_soon(life.load)
-            case Warm(prefixes=prefixes, ticket=ticket):
-                tasks.start_soon(life.warm, prefixes, ticket)
+            case Warm(prefixes=prefixes, ticket=ticket, restore=restore):
+                tasks.start_soon(life.warm, prefixes, ticket, restore)
             case AbandonWarmup():
                 tasks.start_soon(life.abandon_warmup)
             case Drain():

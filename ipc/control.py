@@ -23,7 +23,9 @@ from .control_messages import (
     Accepted,
     Changed,
     ControlRequest,
+    Counted,
     Document,
+    PrefixListing,
     Readiness,
     Ready,
     Restart,
@@ -35,10 +37,14 @@ from .control_messages import (
     Version,
     VersionReport,
     WaitReady,
+    WarmForget,
+    WarmList,
+    WarmPin,
     Watch,
 )
+from .errors import ErrorCode
 from .framing import Dialect, ErrorResponse, Frame, Malformed, Notification, ProtocolError, Request, Response
-from .messages import ErrorCode, Id, WarmPrefix
+from .messages import Id, WarmPrefix
 from .peer import Peer, peer
 from .unix_stream import connect_unix
 
@@ -140,6 +146,18 @@ class ControlClient:
     async def rewarm(self, prompts: tuple[WarmPrefix, ...] = (), within: float = 600.0) -> RewarmReport:
         """Warm again, the standard prompts or these; returns when done, and raises `NoAnswer` after `within`."""
         return await self._call(Rewarm(prompts=prompts), RewarmReport, within)
+
+    async def warm_list(self) -> PrefixListing:
+        """Which prefixes are warm or learned."""
+        return await self._call(WarmList(), PrefixListing, self._within)
+
+    async def warm_pin(self, name: str, *, pinned: bool = True) -> int:
+        """Warm a learned prefix at every start, or no longer; returns how many have that name, never 0."""
+        return (await self._call(WarmPin(name=name, pinned=pinned), Counted, self._within)).count
+
+    async def warm_forget(self, name: str | None = None) -> int:
+        """Forget a learned prefix, or all of every model; returns how many. 0 only where all were meant."""
+        return (await self._call(WarmForget(name=name), Counted, self._within)).count
 
     async def stop(self) -> None:
         """Have the daemon stop; returns when that is under way. `closed` then waits for it."""

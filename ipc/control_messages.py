@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 import msgspec
 
-from .messages import Body, CacheFigures, PrefixReport, WarmPrefix
+from .messages import Body, CacheFigures, KnownPrefix, PrefixReport, StoreFigures, WarmPrefix
 
 Phase: TypeAlias = Literal["down", "starting", "loading", "warming", "ready", "stopping", "backoff", "failed"]
 Outcome: TypeAlias = Literal["succeeded", "abandoned", "failed", "disabled"]
@@ -65,6 +65,29 @@ class Rewarm(Body, frozen=True, kw_only=True):
     prompts: tuple[WarmPrefix, ...] = ()
 
 
+class WarmList(Body, frozen=True, kw_only=True):
+    """Which prefixes are warm or learned; answered by `PrefixListing`."""
+
+    METHOD: ClassVar[str] = "warm_list"
+
+
+class WarmPin(Body, frozen=True, kw_only=True):
+    """Warm a learned prefix at every start, or no longer; answered by `Counted`."""
+
+    METHOD: ClassVar[str] = "warm_pin"
+
+    name: str
+    pinned: bool = True
+
+
+class WarmForget(Body, frozen=True, kw_only=True):
+    """Forget a learned prefix; without a name, all of every model. Answered by `Counted`."""
+
+    METHOD: ClassVar[str] = "warm_forget"
+
+    name: str | None = None
+
+
 class Stop(Body, frozen=True, kw_only=True):
     """Stop worker and daemon; answered by `Accepted`, then the connection ends when the daemon has."""
 
@@ -77,7 +100,9 @@ class Version(Body, frozen=True, kw_only=True):
     METHOD: ClassVar[str] = "version"
 
 
-ControlRequest: TypeAlias = Ready | WaitReady | Status | Watch | Restart | Rewarm | Stop | Version
+ControlRequest: TypeAlias = (
+    Ready | WaitReady | Status | Watch | Restart | Rewarm | WarmList | WarmPin | WarmForget | Stop | Version
+)
 CONTROL_REQUESTS: tuple[type[ControlRequest], ...] = (
     Ready,
     WaitReady,
@@ -85,6 +110,9 @@ CONTROL_REQUESTS: tuple[type[ControlRequest], ...] = (
     Watch,
     Restart,
     Rewarm,
+    WarmList,
+    WarmPin,
+    WarmForget,
     Stop,
     Version,
 )
@@ -203,6 +231,10 @@ class StatusReport(Readiness, frozen=True, kw_only=True):
     restarts: tuple[Departure, ...]
     prefixes: tuple[PrefixStatus, ...]
     cache: CacheFigures | None
+    store: StoreFigures | None = None
+    """Prefixes on disk; null where none are kept."""
+    background: str | None = None
+    """Name of the prefix of an abandoned warmup that is being finished in idle time."""
     requests: RequestCounts
     rates: Rates
     last_words: tuple[str, ...]
@@ -226,6 +258,19 @@ class RewarmReport(Document, frozen=True, kw_only=True):
     seconds: float
     reason: str | None
     prefixes: tuple[PrefixStatus, ...]
+
+
+class PrefixListing(Document, frozen=True, kw_only=True):
+    """The configured prefixes in their order, then the learned ones, the most valuable first."""
+
+    prefixes: tuple[KnownPrefix, ...]
+    notes: tuple[str, ...] = ()
+
+
+class Counted(Document, frozen=True, kw_only=True):
+    """Carried out for so many prefixes. 0 only where all were to be forgotten: an unknown name is an error."""
+
+    count: int
 
 
 class VersionReport(Document, frozen=True, kw_only=True):

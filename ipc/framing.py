@@ -21,7 +21,8 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 
-from .messages import Body, ErrorCode, ErrorData, Id
+from .errors import ErrorCode, ErrorData
+from .messages import Body, Id
 
 LIMIT = 16 * 1024 * 1024
 """Longest line in bytes, its newline not counted."""

@@ -10,7 +10,6 @@ Units: seconds, bytes, tokens. Token ids are the model's vocabulary indices.
 
 from __future__ import annotations
 
-from enum import IntEnum
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import msgspec
@@ -30,45 +29,6 @@ class Body(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class Result(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=str.lower):
     """The answer to a request; `kind` on the wire is the class name in lower case."""
-
-
-class ErrorCode(IntEnum):
-    """JSON-RPC error codes: the reserved ones (spec, section 5.1) and ours, from -32000 to -32099."""
-
-    PARSE_ERROR = -32700
-    INVALID_REQUEST = -32600
-    METHOD_NOT_FOUND = -32601
-    INVALID_PARAMS = -32602
-    INTERNAL_ERROR = -32603
-
-    UNSUPPORTED_PROTOCOL = -32001
-    """The other end speaks another protocol version."""
-    NOT_LOADED = -32002
-    """A request that needs the model came before `load` succeeded."""
-    MODEL_UNUSABLE = -32010
-    """The model can't be loaded, and a restart won't help. Fatal."""
-    INVALID_PROMPT = -32011
-    """Empty prompt, token id outside the vocabulary, or messages that the chat template refuses."""
-    CONTEXT_EXCEEDED = -32012
-    """Prompt and answer don't fit the model's context."""
-    INSUFFICIENT_MEMORY = -32013
-    """The request's KV cache doesn't fit the memory limit now; it may later."""
-    GENERATION_FAILED = -32014
-    """The engine failed under the request, by no fault of its own; the same request may succeed elsewhere."""
-    UNSUPPORTED = -32015
-    """The request asks for what this model or engine can't do."""
-
-    NOT_READY = -32020
-    """The daemon has no ready worker, and won't have one within the request's deadline."""
-    REFUSED = -32021
-    """The daemon understood, and says no; the message says why."""
-
-
-RETRYABLE = frozenset({ErrorCode.INSUFFICIENT_MEMORY, ErrorCode.GENERATION_FAILED})
-"""Worker errors that the same request may escape on another try."""
-
-FATAL = frozenset({ErrorCode.MODEL_UNUSABLE, ErrorCode.UNSUPPORTED_PROTOCOL})
-"""Worker errors that a restart won't mend."""
 
 
 # -- what a prompt is --------------------------------------------------------------------------------------
@@ -140,6 +100,16 @@ class Load(Body, frozen=True, kw_only=True):
     """Time budget of one prefill chunk: how long a cancel, or another request's turn, may have to wait."""
     max_batch: int = 16
     """Sequences decoded together."""
+    normalise: bool = True
+    """Take out of prompts what clients change with every request, before the template sees it."""
+    learn: int = 4
+    """How many prefixes learned from requests are warmed at a start, beside the pinned ones; 0 learns nothing."""
+    state_dir: str | None = None
+    """Directory for what is learned; None remembers nothing between two workers."""
+    store_dir: str | None = None
+    """Directory for prefixes on disk; None keeps none."""
+    store_bytes: int = 8 << 30
+    """Most bytes of all files in it."""
 
 
 class Warm(Body, frozen=True, kw_only=True):
@@ -148,6 +118,12 @@ class Warm(Body, frozen=True, kw_only=True):
     METHOD: ClassVar[str] = "warm"
 
     prefixes: tuple[WarmPrefix, ...]
+    learned: bool = False
+    """After these, the ones learned from requests."""
+    restore: bool = True
+    """Whether prefixes may be read from disk; off after a worker died of it."""
+    finish: bool = False
+    """What is unfinished when this is cancelled is finished later, while there is nothing else to compute."""
 
 
 class Generate(Body, frozen=True, kw_only=True):
@@ -173,6 +149,29 @@ class Statistics(Body, frozen=True, kw_only=True):
     METHOD: ClassVar[str] = "statistics"
 
 
+class Prefixes(Body, frozen=True, kw_only=True):
+    """Ask which prefixes are warm or learned; answered by `PrefixList`."""
+
+    METHOD: ClassVar[str] = "prefixes"
+
+
+class Pin(Body, frozen=True, kw_only=True):
+    """Warm a learned prefix at every start, or no longer; answered by `Noted`."""
+
+    METHOD: ClassVar[str] = "pin"
+
+    name: str
+    pinned: bool = True
+
+
+class Forget(Body, frozen=True, kw_only=True):
+    """Forget a learned prefix, or all of every model; answered by `Noted`."""
+
+    METHOD: ClassVar[str] = "forget"
+
+    name: str | None = None
+
+
 class Cancel(Body, frozen=True, kw_only=True):
     """Notification: give up the request `target`, which is still answered (`Warmed` or `Finished`)."""
 
@@ -188,7 +187,7 @@ class Welcome(Result, frozen=True, kw_only=True):
     generation: int
 
 
-ToWorker: TypeAlias = Load | Warm | Generate | Statistics | Cancel
+ToWorker: TypeAlias = Load | Warm | Generate | Statistics | Prefixes | Pin | Forget | Cancel
 
 
 # -- from the worker ---------------------------------------------------------------------------------------
@@ -314,6 +313,20 @@ class CacheFigures(msgspec.Struct, frozen=True, kw_only=True):
     evictions: int
 
 
+class StoreFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """Prefixes on disk. Counts are since the worker's start."""
+
+    entries: int
+    """That this worker can use."""
+    bytes: int
+    """Of all files, others' too."""
+    budget_bytes: int
+    saved: int
+    restored: int
+    notes: tuple[str, ...] = ()
+    """What is not saved, rejected or set aside, each with its reason."""
+
+
 class Figures(Result, frozen=True, kw_only=True):
     """Memory and cache of the worker now."""
 
@@ -322,15 +335,42 @@ class Figures(Result, frozen=True, kw_only=True):
     running: int
     prompt_tps: float = 0.0
     generation_tps: float = 0.0
+    store: StoreFigures | None = None
+    background: str | None = None
+    """Name of the prefix that is being finished in idle time."""
 
 
-FromWorker: TypeAlias = Hello | Progress | Step | Loaded | Warmed | Finished | Figures
-WorkerResult: TypeAlias = Loaded | Warmed | Finished | Figures
+class KnownPrefix(msgspec.Struct, frozen=True, kw_only=True):
+    """A prefix that is warm, or was learned from requests. Its name tells nothing of its text."""
+
+    name: str
+    origin: Literal["configured", "learned"]
+    tokens: int
+    tokens_warm: int
+    """Resident now."""
+    pinned: bool = False
+    """A learned one that is warmed at every start."""
+    seen: int = 0
+    """Requests that began with it."""
+    tokens_saved: int = 0
+    """Prompt tokens that these requests would not have to compute, if it were always warm."""
+    last_used: float | None = None
+    """Unix seconds."""
 
 
-class ErrorData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """`data` of an error: what to do about it, for a program and for a person."""
+class PrefixList(Result, frozen=True, kw_only=True):
+    """The configured prefixes in their order, then the learned ones, the most valuable first."""
 
-    retryable: bool = False
-    remedy: str | None = None
-    field: str | None = None
+    prefixes: tuple[KnownPrefix, ...]
+    notes: tuple[str, ...] = ()
+    """What went wrong with the file of what was learned, if anything."""
+
+
+class Noted(Result, frozen=True, kw_only=True):
+    """`pin` or `forget` was carried out for `count` prefixes; 0: none has that name."""
+
+    count: int
+
+
+FromWorker: TypeAlias = Hello | Progress | Step | Loaded | Warmed | Finished | Figures | PrefixList | Noted
+WorkerResult: TypeAlias = Loaded | Warmed | Finished | Figures | PrefixList | Noted

@@ -19,6 +19,7 @@ from typing import NoReturn
 import anyio
 
 from ..ipc.channel import Channel, ChannelClosed
+from ..ipc.unix_stream import connect_unix
 from .engine import Core, Emit
 from .engine_thread import EX_CONFIG, EX_SOFTWARE, EngineThread
 from .session import DIALECT, Session, Unwelcome, introduce
@@ -27,6 +28,8 @@ log = logging.getLogger("stoker.worker")
 
 CONNECT_SECONDS = 10.0
 """The daemon listens before it spawns: a connection takes microseconds, or fails."""
+CLOSE_SECONDS = 0.5
+"""For what should outlive the process; well within the second that the daemon's death leaves it."""
 PR_SET_PDEATHSIG = 1
 """From Linux's sys/prctl.h."""
 
@@ -55,7 +58,7 @@ def main() -> NoReturn:
 
 async def _serve(path: str) -> NoReturn:
     with anyio.fail_after(CONNECT_SECONDS):
-        stream = await anyio.connect_unix(path)
+        stream = await connect_unix(path)
     channel = Channel(stream, DIALECT)
     try:
         await introduce(channel)
@@ -66,11 +69,17 @@ async def _serve(path: str) -> NoReturn:
     _exit(0)
 
 
+_cores: list[Core] = []
+"""The one core, once it is made: to be closed on the way out."""
+
+
 def _core(emit: Emit) -> Core:
     """Called on the engine's thread; importing takes about a second, nearly all of it transformers."""
     from .mlx_engine.core import MlxCore  # noqa: PLC0415 - after hello
 
-    return MlxCore(emit)
+    core = MlxCore(emit)
+    _cores.append(core)
+    return core
 
 
 def _socket_path() -> str:
@@ -93,6 +102,9 @@ def _leave(_signal: int, _frame: FrameType | None) -> None:
 
 
 def _exit(code: int) -> NoReturn:
+    if code == 0:  # else what was going on is to blame, and the journal is to say so
+        for core in _cores:
+            core.close(CLOSE_SECONDS)
     logging.shutdown()
     os._exit(code)
 

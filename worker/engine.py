@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, get_args
 
 from ..ipc.framing import Frame
-from ..ipc.messages import Generate, Id, Load, Statistics, Warm
+from ..ipc.messages import Forget, Generate, Id, Load, Pin, Prefixes, Statistics, Warm
 
-Job: TypeAlias = Load | Warm | Generate | Statistics
+Job: TypeAlias = Load | Warm | Generate | Statistics | Prefixes | Pin | Forget
 """A request's body."""
+
+JOBS: tuple[type[Job], ...] = get_args(Job)
+"""The same, for those who look at types."""
 
 Emit: TypeAlias = Callable[[Frame], None]
 """Takes a frame for the daemon, from any thread but the main one. It may hold that thread up while the daemon reads
@@ -51,3 +54,6 @@ class Core(Protocol):
 
     def turn(self) -> None:
         """Compute a little: one decoding step and one chunk of prefill at most."""
+
+    def close(self, seconds: float) -> None:
+        """The process ends: write down what should outlive it, in this time at most. Called on any thread."""

@@ -15,8 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from ..ipc.errors import ErrorCode
 from ..ipc.framing import ErrorResponse
-from ..ipc.messages import ErrorCode, Id
+from ..ipc.messages import Id
 from .engine import Core, Emit, Job
 from .errors import WorkerError
 

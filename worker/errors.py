@@ -8,15 +8,17 @@ WorkerError
 ├── InvalidPrompt        empty, outside the vocabulary, or refused by the chat template
 ├── ContextExceeded      prompt and answer don't fit the context
 ├── InsufficientMemory   the KV cache doesn't fit the memory limit now
-└── GenerationFailed     the engine failed, by no fault of the request
+├── GenerationFailed     the engine failed, by no fault of the request
+└── Unsupported          the model or the configuration has no such thing
 """
 
 from __future__ import annotations
 
 from typing import ClassVar
 
+from ..ipc.errors import RETRYABLE, ErrorCode, ErrorData
 from ..ipc.framing import ErrorResponse
-from ..ipc.messages import RETRYABLE, ErrorCode, ErrorData, Id
+from ..ipc.messages import Id
 
 
 class WorkerError(Exception):
@@ -91,3 +93,9 @@ class GenerationFailed(WorkerError):
     """The engine failed under the request."""
 
     CODE = ErrorCode.GENERATION_FAILED
+
+
+class Unsupported(WorkerError):
+    """The model or the configuration has no such thing."""
+
+    CODE = ErrorCode.UNSUPPORTED

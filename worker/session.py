@@ -13,6 +13,7 @@ import anyio
 
 from .. import __version__
 from ..ipc.channel import Channel, ChannelClosed
+from ..ipc.errors import ErrorCode
 from ..ipc.framing import (
     Dialect,
     ErrorResponse,
@@ -27,21 +28,16 @@ from ..ipc.framing import (
 from ..ipc.messages import (
     PROTOCOL_VERSION,
     Cancel,
-    ErrorCode,
-    Generate,
     Hello,
     Id,
-    Load,
-    Statistics,
-    Warm,
     Welcome,
 )
-from .engine import Emit, Engine
+from .engine import JOBS, Emit, Engine, Job
 from .errors import GenerationFailed, InvalidRequest
 
 log = logging.getLogger(__name__)
 
-DIALECT = Dialect(requests=(Load, Warm, Generate, Statistics), notifications=(Cancel,), results=Welcome)
+DIALECT = Dialect(requests=JOBS, notifications=(Cancel,), results=Welcome)
 """What the daemon may say."""
 
 HELLO_ID = 0
@@ -171,7 +167,7 @@ class Session:
 
     async def _take(self, frame: Frame | Malformed) -> None:
         match frame:
-            case Request(id=request_id, body=Load() | Warm() | Generate() | Statistics() as body):
+            case Request(id=request_id, body=body) if isinstance(body, Job):
                 if refusal := self._refusal(request_id):
                     await self._channel.send(refusal)
                     return

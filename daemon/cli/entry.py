@@ -14,7 +14,7 @@ from ... import __version__
 from ...ipc.control import ClientError, DaemonAbsent
 from ..config import ConfigurationError
 from ..runtime_dir import RuntimeDirError
-from . import ask, chat, logs, order, run
+from . import ask, chat, logs, order, run, warm
 from .outcome import CONFIGURATION, FAILED, INTERRUPTED, NO_DAEMON, PIPE_CLOSED, Failure, complain
 
 app = typer.Typer(
@@ -46,9 +46,17 @@ def _stoker(
     """
 
 
-def _add(command: Callable[..., Any], *examples: str) -> None:
+prefixes = typer.Typer(
+    name="warm",
+    help="See, pin and forget the prefixes that Stoker keeps warm, or learned from requests.",
+    no_args_is_help=True,
+)
+app.add_typer(prefixes)
+
+
+def _add(command: Callable[..., Any], *examples: str, group: typer.Typer = app, name: str | None = None) -> None:
     """Register a command, with its examples under its help."""
-    app.command(epilog="\n\n".join(["Examples:", *examples]))(command)
+    group.command(name, epilog="\n\n".join(["Examples:", *examples]))(command)
 
 
 _add(run.run, "stoker run", "stoker run --model mlx-community/Llama-3.2-3B-Instruct-4bit --port 8080")
@@ -59,6 +67,10 @@ _add(order.restart, "stoker restart", "stoker restart --cold", "stoker restart -
 _add(order.stop, "stoker stop")
 _add(chat.chat, 'stoker chat "Why is the sky blue?"', "stoker chat", "stoker chat --system role.md < question.txt")
 _add(logs.logs, "stoker logs", "stoker logs -f", "stoker logs --worker -n 200")
+_add(warm.show, "stoker warm list", "stoker warm list --json", group=prefixes, name="list")
+_add(warm.pin, "stoker warm pin learned-1a2b3c4d", "stoker warm pin learned-1a2b3c4d --off", group=prefixes)
+_add(warm.forget, "stoker warm forget learned-1a2b3c4d", group=prefixes)
+_add(warm.clear, "stoker warm clear", "stoker warm clear --yes", group=prefixes)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

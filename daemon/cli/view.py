@@ -76,6 +76,18 @@ def _warmup(report: StatusReport) -> Iterator[tuple[str, str, str]]:
         used = f"{size(cache.bytes)} of {size(cache.limit_bytes)}"
         traffic = f"{cache.hits:,} hits, {cache.misses:,} misses, {cache.evictions:,} evictions"
         yield "cache", f"{cache.entries} entries, {cache.pinned} pinned, {used}; {traffic}", ""
+    yield from _on_disk(report)
+    if report.background:
+        yield "", f"warming {report.background} in background", ""
+
+
+def _on_disk(report: StatusReport) -> Iterator[tuple[str, str, str]]:
+    store = report.store
+    if store:
+        used = f"{size(store.bytes)} of {size(store.budget_bytes)}"
+        yield "disk", f"{store.entries} prefixes, {used}; {store.saved} saved, {store.restored} restored", ""
+        for note in store.notes:
+            yield "", note, "yellow"
 
 
 def _work(report: StatusReport) -> Iterator[tuple[str, str, str]]:

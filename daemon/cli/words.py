@@ -84,6 +84,14 @@ def duration(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
 
 
+def age(seconds: float) -> str:
+    """How long ago, for a person, in one unit. A time to come, of a clock that was set back, is now."""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size:.0f} {unit} ago"
+    return "just now"
+
+
 def size(count: int) -> str:
     """Bytes for a person, in decimal units, as memory and disk tools of macOS show them."""
     for unit, bytes_ in (("GB", 1e9), ("MB", 1e6), ("KB", 1e3)):

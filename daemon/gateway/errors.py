@@ -14,8 +14,8 @@ import msgspec
 import structlog
 from aiohttp import web
 
+from ...ipc.errors import ErrorCode
 from ...ipc.framing import FrameTooLong
-from ...ipc.messages import ErrorCode
 from ..dispatch import RequestFailed, Unavailable
 
 INVALID = "invalid_request_error"

@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 
 from stoker.daemon.readiness import Board
 from stoker.daemon.steward import Refusal
-from stoker.ipc.messages import ErrorCode, WarmPrefix
+from stoker.ipc.errors import ErrorCode
+from stoker.ipc.messages import WarmPrefix
 from tests.fakes.control_client import dialled
-from tests.fakes.fake_steward import FAILED, LOADING, PREFIX, READY, FakeSteward, changed, served
+from tests.fakes.fake_steward import FAILED, LISTING, LOADING, PREFIX, READY, FakeSteward, changed, served
 
 pytestmark = pytest.mark.anyio
 
@@ -87,6 +89,32 @@ async def test_orders_reach_the_steward() -> None:
     assert steward.asked == [("restart", True), (WarmPrefix(name="agent", system="Be brief."),), "stop"]
     assert rewarmed["outcome"] == "succeeded"
     assert stopped == {"accepted": True}
+
+
+async def test_orders_about_prefixes_reach_the_steward() -> None:
+    """The listing comes with every field; pinning and forgetting are carried out by name, or for all."""
+    steward = FakeSteward(count=2)
+    async with served(steward) as path, dialled(path) as client:
+        await client.ask(1, "warm_list")
+        listed = await client.result()
+        await client.ask(2, "warm_pin", name="learned-1", pinned=False)
+        await client.ask(3, "warm_forget", name="learned-1")
+        await client.ask(4, "warm_forget")
+        counted = [await client.result() for _ in range(3)]
+
+    assert steward.asked == ["warm_list", ("pin", "learned-1", False), ("forget", "learned-1"), ("forget", None)]
+    assert listed == {"prefixes": [msgspec.structs.asdict(prefix) for prefix in LISTING.prefixes], "notes": []}
+    assert counted == [{"count": 2}] * 3
+
+
+async def test_a_pin_must_say_what() -> None:
+    """Without a name there is nothing to pin: invalid params, and nothing is asked of the steward."""
+    steward = FakeSteward()
+    async with served(steward) as path, dialled(path) as client:
+        await client.ask(1, "warm_pin")
+        error = (await client.line())["error"]
+
+    assert (error["code"], steward.asked) == (ErrorCode.INVALID_PARAMS, [])
 
 
 async def test_a_refusal_is_told_with_its_remedy() -> None:

@@ -19,8 +19,8 @@ from stoker.daemon.control import IN_FLIGHT_LIMIT, ControlServer
 from stoker.daemon.readiness import Board
 from stoker.daemon.runtime_dir import listen
 from stoker.ipc import channel
+from stoker.ipc.errors import ErrorCode
 from stoker.ipc.framing import LIMIT
-from stoker.ipc.messages import ErrorCode
 from stoker.ipc.peer import Peer
 from tests.fakes.control_client import dialled
 from tests.fakes.fake_steward import LOADING, READY, FakeSteward, served, short_directory

@@ -16,7 +16,8 @@ from stoker.daemon.dispatch import (
 )
 from stoker.daemon.lifecycle import Phase
 from stoker.ipc.control_messages import RequestCounts
-from stoker.ipc.messages import Delta, ErrorCode
+from stoker.ipc.errors import ErrorCode
+from stoker.ipc.messages import Delta
 from tests.fakes.dispatch_stage import WORDS, settled, stage
 from tests.fakes.fake_peer import FINISHED, GENERATE, linked
 

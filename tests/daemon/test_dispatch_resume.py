@@ -14,7 +14,8 @@ from stoker.daemon.dispatch import (
     Started,
 )
 from stoker.ipc.control_messages import RequestCounts
-from stoker.ipc.messages import Delta, ErrorCode, Finished, Sampling
+from stoker.ipc.errors import ErrorCode
+from stoker.ipc.messages import Delta, Finished, Sampling
 from tests.fakes.dispatch_stage import WORDS, settled, stage
 from tests.fakes.fake_peer import FINISHED, GENERATE, linked
 

@@ -20,7 +20,8 @@ from stoker.daemon.lifecycle import (
     WarmupEnded,
     WorkerEvent,
 )
-from stoker.ipc.messages import ErrorCode, Finished
+from stoker.ipc.errors import ErrorCode
+from stoker.ipc.messages import Finished
 from tests.fakes.fake_daemon import GENERATE, fault
 from tests.fakes.living import AGENT, SYSTEM, Live, names_in
 

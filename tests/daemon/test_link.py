@@ -8,15 +8,22 @@ import anyio
 import pytest
 
 from stoker.daemon.link import ProtocolBroken, WorkerLink, WorkerLost
+from stoker.ipc.errors import ErrorCode
 from stoker.ipc.framing import ErrorResponse, Notification, Request, Response
 from stoker.ipc.messages import (
+    Body,
     Delta,
-    ErrorCode,
     Finished,
+    Forget,
     Hello,
     Load,
     Loaded,
+    Noted,
+    Pin,
+    Prefixes,
+    PrefixList,
     Progress,
+    Result,
     Statistics,
     Welcome,
 )
@@ -142,6 +149,30 @@ async def test_call_without_interest_in_progress() -> None:
         request_id, _ = await peer.asked()
         await peer.progress(request_id, 1, 2, stage="load")
         await peer.answer(request_id, LOADED)
+
+
+@pytest.mark.parametrize(
+    ("body", "result"),
+    [
+        (Prefixes(), PrefixList(prefixes=(), notes=("put aside",))),
+        (Pin(name="learned-1", pinned=False), Noted(count=1)),
+        (Forget(), Noted(count=0)),
+    ],
+)
+async def test_what_is_known_of_prefixes_is_asked_and_answered(body: Body, result: Result) -> None:
+    """Listing, pinning and forgetting each have their one kind of answer."""
+    results: list[Result] = []
+    async with linked() as (link, peer), anyio.create_task_group() as tasks:
+
+        async def call() -> None:
+            results.append(await link.call(body, type(result)))
+
+        tasks.start_soon(call)
+        request_id, asked = await peer.asked()
+        await peer.answer(request_id, result)
+
+    assert asked == body
+    assert results == [result]
 
 
 async def test_many_generations_at_once() -> None:

@@ -8,15 +8,8 @@ import anyio
 import pytest
 
 from stoker.daemon.link import ProtocolBroken, RequestRefused, WorkerLost
-from stoker.ipc.messages import (
-    CacheFigures,
-    Delta,
-    ErrorCode,
-    Figures,
-    Generate,
-    Statistics,
-    TextPrompt,
-)
+from stoker.ipc.errors import ErrorCode
+from stoker.ipc.messages import CacheFigures, Delta, Figures, Generate, Statistics, TextPrompt
 from tests.fakes.fake_peer import FINISHED, GENERATE, FakePeer, joined, linked
 
 pytestmark = pytest.mark.anyio

@@ -41,7 +41,7 @@ from stoker.daemon.lifecycle import (
 )
 from stoker.daemon.machine import MEANINGLESS, TABLE, mermaid, step
 
-POLICY = Policy(restart_limit=3, warmup_crash_limit=2)
+POLICY = Policy(restart_limit=3, restore_crash_limit=1, warmup_crash_limit=2)
 OPERATOR = st.sampled_from([Start(), Stop(), Restart(), Restart(cold=True), Rewarm(1), Rewarm(2)])
 
 

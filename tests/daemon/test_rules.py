@@ -81,7 +81,7 @@ def test_failed_warmup_is_ready_and_not_warm() -> None:
     [
         (Story(Policy(warmup_enabled=False)), "disabled"),
         (Story(state=State(cold=True)), "cold restart"),
-        (Story(state=State(warmup_crashes=2)), "warmup crashed the worker"),
+        (Story(state=State(warmup_crashes=3)), "warmup crashed the worker"),
     ],
 )
 def test_skipped_warmup(story: Story, reason: str) -> None:
@@ -97,14 +97,17 @@ def test_skipped_warmup(story: Story, reason: str) -> None:
 
 
 def test_crashing_warmup_is_survived() -> None:
-    """A worker that dies in warmup twice is ready without it the third time."""
+    """After workers that die in warmup comes one that restores nothing, and then one that warms nothing."""
     story = Story().up_to(Phase.WARMING)
-    for generation in (1, 2):
+    warmups = []
+    for generation in (1, 2, 3):
         story.tell(Exited(generation, "crashed with SIGSEGV"))
         assert story.until_deadline() == (Spawn(generation + 1),)
-        story.tell(Greeted(generation + 1), Loaded(generation + 1))
+        story.tell(Greeted(generation + 1))
+        warmups.append(story.tell(Loaded(generation + 1)))
 
-    assert (story.state.phase, story.state.generation) == (Phase.READY, 3)
+    assert warmups == [(Warm(2),), (Warm(3, restore=False),), ()]
+    assert (story.state.phase, story.state.generation) == (Phase.READY, 4)
     assert story.state.reason == "warmup crashed the worker"
 
 

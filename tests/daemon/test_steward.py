@@ -4,7 +4,7 @@ import pytest
 
 from stoker.daemon.steward import Refusal, is_settled
 from stoker.ipc.control_messages import Readiness
-from stoker.ipc.messages import ErrorCode
+from stoker.ipc.errors import ErrorCode
 from tests.fakes.fake_steward import FAILED, LOADING, READY
 
 

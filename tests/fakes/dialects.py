@@ -3,8 +3,24 @@
 from __future__ import annotations
 
 from stoker.ipc.framing import Dialect
-from stoker.ipc.messages import Cancel, Generate, Hello, Load, Progress, Statistics, Step, Warm, Welcome, WorkerResult
+from stoker.ipc.messages import (
+    Cancel,
+    Forget,
+    Generate,
+    Hello,
+    Load,
+    Pin,
+    Prefixes,
+    Progress,
+    Statistics,
+    Step,
+    Warm,
+    Welcome,
+    WorkerResult,
+)
 
-WORKER = Dialect(requests=[Load, Warm, Generate, Statistics], notifications=[Cancel], results=Welcome)
+WORKER = Dialect(
+    requests=[Load, Warm, Generate, Statistics, Prefixes, Pin, Forget], notifications=[Cancel], results=Welcome
+)
 DAEMON = Dialect(requests=[Hello], notifications=[Progress, Step], results=WorkerResult)
 CLIENT = Dialect()

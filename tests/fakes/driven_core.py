@@ -126,8 +126,8 @@ class DrivenCore:
     def generate(self, body: Generate) -> Answer:
         return self.finish(self.submit(body))
 
-    def warm(self, *prefixes: WarmPrefix) -> Warmed:
-        result = self.finish(self.submit(Warm(prefixes=prefixes))).result
+    def warm(self, *prefixes: WarmPrefix, learned: bool = False) -> Warmed:
+        result = self.finish(self.submit(Warm(prefixes=prefixes, learned=learned))).result
         assert isinstance(result, Warmed)
         return result
 

@@ -110,7 +110,7 @@ class FakeLife:
         else:
             self.post(Loaded(self.generation))
 
-    async def warm(self, prefixes: tuple[WarmPrefix, ...], ticket: int) -> None:
+    async def warm(self, prefixes: tuple[WarmPrefix, ...], ticket: int, restore: bool = True) -> None:
         self._note(f"warm {[prefix.name for prefix in prefixes]} {ticket}")
         self._abandoned = anyio.Event()
         self.on_progress(Progress(target=2, stage="warm", done=0, total=10, name="system"))

@@ -10,14 +10,13 @@ from anyio.abc import ByteStream
 
 from stoker.daemon.link import FROM_WORKER, WorkerLink
 from stoker.ipc.channel import Channel
+from stoker.ipc.errors import ErrorCode, ErrorData
 from stoker.ipc.framing import ErrorResponse, Notification, Request, Response
 from stoker.ipc.messages import (
     PROTOCOL_VERSION,
     Body,
     Cancel,
     Delta,
-    ErrorCode,
-    ErrorData,
     Finished,
     Generate,
     Hello,

@@ -127,6 +127,13 @@ class GeneratePlan(_Plan, frozen=True):
     ignore_cancel: bool = False
 
 
+class KnownPlan(_Plan, frozen=True):
+    """Names of what was learned before this worker; asking for it, pinning and forgetting can be refused."""
+
+    learned: tuple[str, ...] = ()
+    error: Refusal | None = None
+
+
 class Scenario(_Plan, frozen=True):
     """Everything a fake worker does; the default one behaves."""
 
@@ -134,6 +141,7 @@ class Scenario(_Plan, frozen=True):
     load: LoadPlan = LoadPlan()
     warm: WarmPlan = WarmPlan()
     generate: GeneratePlan = GeneratePlan()
+    known: KnownPlan = KnownPlan()
     faults: tuple[Fault, ...] = ()
     ignore_term: bool = False
     ignore_eof: bool = False

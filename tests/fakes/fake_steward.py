@@ -23,7 +23,9 @@ from stoker.daemon.control import ControlServer
 from stoker.daemon.readiness import Board
 from stoker.daemon.runtime_dir import listen
 from stoker.ipc.control_messages import (
+    Counted,
     Departure,
+    PrefixListing,
     PrefixStatus,
     Rates,
     Readiness,
@@ -33,7 +35,7 @@ from stoker.ipc.control_messages import (
     WarmupStatus,
     WorkerStatus,
 )
-from stoker.ipc.messages import CacheFigures, WarmPrefix
+from stoker.ipc.messages import CacheFigures, KnownPrefix, WarmPrefix
 
 PREFIX = PrefixStatus(name="system", tokens=1832, tokens_warm=1832, source="prefilled", seconds=1.9)
 READY = Readiness(
@@ -55,6 +57,19 @@ LOADING = Readiness(
     warmup=WarmupStatus(outcome=None, seconds=0.0),
 )
 FAILED = msgspec.structs.replace(LOADING, phase="failed", reason="the model is unusable", expected=False)
+LEARNED = KnownPrefix(
+    name="learned-1a2b3c4d",
+    origin="learned",
+    tokens=2048,
+    tokens_warm=2048,
+    pinned=True,
+    seen=12,
+    tokens_saved=22_528,
+    last_used=1_700_000_000.0,
+)
+LISTING = PrefixListing(
+    prefixes=(KnownPrefix(name="system", origin="configured", tokens=1832, tokens_warm=1832), LEARNED)
+)
 REWARMED = RewarmReport(outcome="succeeded", seconds=0.5, reason=None, prefixes=(PREFIX,))
 
 
@@ -72,6 +87,8 @@ class FakeSteward:
     fault: Exception | None = None
     after_restart: tuple[Readiness, ...] = (changed(LOADING, generation=2), changed(READY, generation=2))
     rewarm_report: RewarmReport = REWARMED
+    listing: PrefixListing = LISTING
+    count: int = 1
     http: str = "http://127.0.0.1:11500"
     logs: dict[str, str] = field(default_factory=dict)
     last_words: tuple[str, ...] = ()
@@ -113,6 +130,18 @@ class FakeSteward:
     async def rewarm(self, prompts: tuple[WarmPrefix, ...]) -> RewarmReport:
         self._hear(prompts)
         return self.rewarm_report
+
+    async def warm_list(self) -> PrefixListing:
+        self._hear("warm_list")
+        return self.listing
+
+    async def warm_pin(self, name: str, *, pinned: bool) -> Counted:
+        self._hear(("pin", name, pinned))
+        return Counted(count=self.count)
+
+    async def warm_forget(self, name: str | None) -> Counted:
+        self._hear(("forget", name))
+        return Counted(count=self.count)
 
     async def stop(self) -> None:
         self._hear("stop")

@@ -23,6 +23,7 @@ from typing import Any, Literal, NoReturn
 
 import msgspec
 
+from stoker.ipc.errors import ErrorData
 from stoker.ipc.framing import (
     Dialect,
     ErrorResponse,
@@ -40,14 +41,16 @@ from stoker.ipc.messages import (
     Cancel,
     ChatPrompt,
     Delta,
-    ErrorData,
     Figures,
     Finished,
+    Forget,
     Generate,
     Hello,
     Id,
     Load,
     Loaded,
+    Pin,
+    Prefixes,
     PrefixReport,
     Progress,
     Prompt,
@@ -65,6 +68,7 @@ from stoker.ipc.messages import (
 sys.path[0] = str(Path(__file__).parents[2])
 
 from tests.fakes.fake_faults import Link, commit, log  # noqa: E402 - after the line above
+from tests.fakes.fake_known import Known  # noqa: E402
 from tests.fakes.fake_scenario import (  # noqa: E402
     DEFAULT_TOKENS,
     Fault,
@@ -102,6 +106,7 @@ class FakeWorker:
 
     def _become(self, generation: int) -> None:
         self._scenario = read_scenario(self._plan, generation)
+        self._known = Known(self._scenario.known.learned)
         self._link.stays = self._scenario.ignore_eof
         signal.signal(signal.SIGTERM, signal.SIG_IGN if self._scenario.ignore_term else _leave)
 
@@ -112,8 +117,8 @@ class FakeWorker:
         hello = Hello(protocol=self._scenario.hello.protocol, pid=os.getpid(), stoker="fake", python="fake")
         self._link.emit(Request(0, hello))
         self._reach("hello", Job())
-        dialect = Dialect(requests=(Load, Warm, Generate, Statistics), notifications=(Cancel,), results=Welcome)
-        decoder = FrameDecoder(dialect)
+        requests = (Load, Warm, Generate, Statistics, Prefixes, Pin, Forget)
+        decoder = FrameDecoder(Dialect(requests=requests, notifications=(Cancel,), results=Welcome))
         while True:
             for frame in decoder.feed(self._link.receive()):
                 self._handle(frame)
@@ -152,6 +157,8 @@ class FakeWorker:
                 self._warm_up(job, body)
             case Generate() as body:
                 self._generate(job, body)
+            case Prefixes() | Pin() | Forget() as body:
+                self._about_known(job, body)
             case _:
                 self._link.emit(Response(job.id, self._figures()))
         self._jobs.pop(job.id, None)
@@ -205,6 +212,7 @@ class FakeWorker:
             self._warm[prefix.system or "fallback"] = done
             figures = {"tokens": total, "tokens_warm": done, "source": "prefilled", "seconds": plan.seconds}
             reports.append(msgspec.convert({"name": prefix.name, **figures}, PrefixReport))
+        self._known.warmed(reports)
         if plan.error:
             return self._refuse(job, plan.error)
         if cancelled := job.cancelled.is_set():
@@ -256,6 +264,11 @@ class FakeWorker:
             case TextPrompt(text=text):
                 return _size(text), 0
         return len(prompt.tokens), 0
+
+    def _about_known(self, job: Job, body: Prefixes | Pin | Forget) -> None:
+        if error := self._scenario.known.error:
+            return self._refuse(job, error)
+        return self._link.emit(Response(job.id, self._known.answer(body)))
 
     def _figures(self) -> Figures:
         cache = CacheFigures(

@@ -12,7 +12,7 @@ from mlx_lm.models.cache import KVCache
 
 from stoker.worker.chat import chat_tokens
 from stoker.worker.mlx_engine.prefill import Prefill
-from stoker.worker.prefix import shared_prefix
+from stoker.worker.prefix import chat_prefix
 from stoker.worker.prefix_cache import PrefixCache
 from tests.fakes.tiny_models import greedy
 
@@ -54,7 +54,7 @@ class Server:
     def shared(self, system: str) -> int:
         """Length of what all chats with this system prompt share, as far as this model can reuse it."""
         exact = any(type(layer) is not KVCache for layer in self.model.make_cache())
-        return len(shared_prefix(lambda user: self.prompt(system, user), exact=exact).tokens)
+        return len(chat_prefix(self.tokenizer, [{"role": "system", "content": system}], exact=exact).tokens)
 
     def answer(self, system: str, user: str, count: int = 8) -> Answered:
         """Serve a chat from the cache, as far as that goes."""

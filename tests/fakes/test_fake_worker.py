@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from stoker.ipc.errors import ErrorCode
 from stoker.ipc.framing import (
     ErrorResponse,
     Notification,
@@ -19,12 +20,14 @@ from stoker.ipc.framing import (
 from stoker.ipc.messages import (
     Cancel,
     ChatPrompt,
-    ErrorCode,
     Figures,
     Finished,
+    Forget,
     Generate,
     Hello,
     Loaded,
+    Pin,
+    Prefixes,
     Statistics,
     Step,
     Warmed,
@@ -133,9 +136,33 @@ def test_load_reports_its_steps(start: Start) -> None:
     assert progress_of(daemon.ask(LOAD)) == [("load", 1, 3), ("load", 2, 3), ("load", 3, 3)]
 
 
-@pytest.mark.parametrize(("part", "body"), [("load", LOAD), ("warm", WARM), ("generate", GENERATE)])
+def test_what_it_knows_of_prefixes(start: Start) -> None:
+    """It lists what it warmed, then what the scenario says was learned, which can be pinned and forgotten."""
+    daemon = start({"known": {"learned": ["learned-1", "learned-2"]}})
+    daemon.welcome()
+    daemon.ask(WARM)
+
+    counts = [
+        result_of(daemon.ask(body)).count
+        for body in (Pin(name="learned-2"), Pin(name="chat"), Forget(name="learned-1"), Forget(name="learned-1"))
+    ]
+
+    listed = result_of(daemon.ask(Prefixes())).prefixes
+    assert counts == [1, 0, 1, 0]
+    assert [(one.name, one.origin, one.pinned) for one in listed] == [
+        ("chat", "configured", False),
+        ("learned-2", "learned", True),
+    ]
+    assert result_of(daemon.ask(Forget())).count == 1
+    assert len(result_of(daemon.ask(Prefixes())).prefixes) == 1
+
+
+@pytest.mark.parametrize(
+    ("part", "body"),
+    [("load", LOAD), ("warm", WARM), ("generate", GENERATE), ("known", Prefixes()), ("known", Forget())],
+)
 def test_refusals(start: Start, part: str, body: Any) -> None:
-    """Load, warm and generate can each be refused with an error of the test's choice."""
+    """Each request for work or for what is known can be refused with an error of the test's choice."""
     error = {"code": -32010, "message": "unusable", "remedy": "another"}
     daemon = start({part: {"error": error}})
     daemon.welcome()

@@ -9,8 +9,9 @@ import msgspec
 from hypothesis import strategies as st
 from msgspec import inspect
 
+from stoker.ipc.errors import ErrorData
 from stoker.ipc.framing import ID_LIMIT, ErrorResponse, Frame, Notification, Request, Response
-from stoker.ipc.messages import Body, ErrorData
+from stoker.ipc.messages import Body
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 INTEGERS = st.integers(-(2**63), 2**63 - 1)

@@ -16,10 +16,11 @@ from stoker.daemon.steward import Refusal
 from stoker.ipc.channel import Channel
 from stoker.ipc.control import ClientError, ControlError, DaemonAbsent, NoAnswer, connect
 from stoker.ipc.control_messages import CONTROL_REQUESTS
+from stoker.ipc.errors import ErrorCode
 from stoker.ipc.framing import LIMIT, Dialect, ErrorResponse, Frame, Malformed, Request, Response
-from stoker.ipc.messages import ErrorCode, WarmPrefix
+from stoker.ipc.messages import WarmPrefix
 from stoker.ipc.unix_stream import accept_unix
-from tests.fakes.fake_steward import LOADING, PREFIX, READY, FakeSteward, changed, served, short_directory
+from tests.fakes.fake_steward import LISTING, LOADING, PREFIX, READY, FakeSteward, changed, served, short_directory
 
 pytestmark = pytest.mark.anyio
 
@@ -63,6 +64,25 @@ async def test_each_question_has_its_typed_answer() -> None:
         await client.stop()
 
     assert steward.asked == ["status", prompts, ("restart", True), "stop"]
+
+
+async def test_questions_and_orders_about_prefixes() -> None:
+    """They can be listed, pinned, unpinned and forgotten, one or all; orders say for how many."""
+    steward = FakeSteward(count=3)
+    async with served(steward) as path, connect(path) as client:
+        assert await client.warm_list() == LISTING
+        assert await client.warm_pin("learned-1") == 3
+        assert await client.warm_pin("learned-1", pinned=False) == 3
+        assert await client.warm_forget("learned-1") == 3
+        assert await client.warm_forget() == 3
+
+    assert steward.asked == [
+        "warm_list",
+        ("pin", "learned-1", True),
+        ("pin", "learned-1", False),
+        ("forget", "learned-1"),
+        ("forget", None),
+    ]
 
 
 async def test_the_client_knows_whose_daemon_it_is() -> None:

@@ -10,21 +10,32 @@ from stoker.ipc.control_messages import (
     CONTROL_REQUESTS,
     Accepted,
     Changed,
+    Counted,
     Document,
+    PrefixListing,
     PrefixStatus,
     Readiness,
     RewarmReport,
     StatusReport,
     VersionReport,
     WaitReady,
+    WarmPin,
 )
 from stoker.ipc.framing import Dialect, Frame, Request, decode, encode
-from stoker.ipc.messages import Body, PrefixReport
+from stoker.ipc.messages import Body, KnownPrefix, PrefixReport
 from tests.fakes import wire_strategies as wire
 
 SERVER = Dialect(requests=CONTROL_REQUESTS)
 CLIENT = Dialect(notifications=[Changed])
-DOCUMENTS: tuple[type[Document], ...] = (Readiness, StatusReport, Accepted, RewarmReport, VersionReport)
+DOCUMENTS: tuple[type[Document], ...] = (
+    Readiness,
+    StatusReport,
+    Accepted,
+    RewarmReport,
+    PrefixListing,
+    Counted,
+    VersionReport,
+)
 
 PROMISED_READY = {"ready", "phase", "warm", "reason", "generation", "since", "warmup"}
 PROMISED_STATUS = PROMISED_READY | {"model", "worker", "restarts", "prefixes", "requests", "rates", "last_words"}
@@ -53,9 +64,9 @@ def test_documents_round_trip(document: type[Document]) -> None:
     round_trip()
 
 
-@pytest.mark.parametrize("request_type", CONTROL_REQUESTS)
+@pytest.mark.parametrize("request_type", [kind for kind in CONTROL_REQUESTS if kind is not WarmPin])
 def test_requests_need_no_params(request_type: type[Body]) -> None:
-    """A person with `nc -U` can send each method by its name alone."""
+    """A person with `nc -U` can send each method by its name alone, but the one that must say what to pin."""
     line = b'{"jsonrpc":"2.0","id":1,"method":"%s"}' % request_type.METHOD.encode()
 
     assert decode(line, SERVER) == Request(1, request_type())
@@ -74,6 +85,14 @@ def test_results_say_everything_and_no_kind(document: type[Document]) -> None:
 def test_promised_fields_are_there(document: type[Document], promised: set[str]) -> None:
     """The fields that were promised to clients stay."""
     assert promised <= set(document.__struct_fields__)
+
+
+def test_listed_prefixes_say_everything() -> None:
+    """Each prefix of a listing carries all its fields, defaults too."""
+    plain = KnownPrefix(name="system", origin="configured", tokens=9, tokens_warm=9)
+    listing = msgspec.json.decode(msgspec.json.encode(PrefixListing(prefixes=(plain,))))
+
+    assert set(listing["prefixes"][0]) == set(KnownPrefix.__struct_fields__)
 
 
 def test_status_answers_all_of_ready() -> None:

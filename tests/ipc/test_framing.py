@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stoker.ipc.errors import ErrorData
 from stoker.ipc.framing import (
     LIMIT,
     Dialect,
@@ -32,7 +33,6 @@ from stoker.ipc.framing import (
 )
 from stoker.ipc.messages import (
     Cancel,
-    ErrorData,
     Figures,
     Finished,
     Generate,

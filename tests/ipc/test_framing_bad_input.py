@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from stoker.ipc.errors import ErrorCode
 from stoker.ipc.framing import (
     ID_LIMIT,
     Dialect,
@@ -21,9 +22,6 @@ from stoker.ipc.framing import (
     ProtocolError,
     decode,
     encode,
-)
-from stoker.ipc.messages import (
-    ErrorCode,
 )
 from tests.fakes import wire_strategies as wire
 from tests.fakes.dialects import CLIENT, DAEMON, WORKER
@@ -179,7 +177,7 @@ def test_unknown_method_lists_the_known() -> None:
     error = error_of(call(method="dance"))
 
     assert (error.code, error.id) == (ErrorCode.METHOD_NOT_FOUND, 1)
-    assert "'dance'; known are: generate, load, statistics, warm" in error.message
+    assert "'dance'; known are: forget, generate, load, pin, prefixes, statistics, warm" in error.message
 
 
 def test_request_of_the_other_direction_is_unknown() -> None:

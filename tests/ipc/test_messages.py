@@ -8,14 +8,12 @@ import msgspec
 import pytest
 from hypothesis import given
 
+from stoker.ipc.errors import FATAL, RETRYABLE, ErrorCode
 from stoker.ipc.framing import Malformed, Request, decode
 from stoker.ipc.messages import (
-    FATAL,
-    RETRYABLE,
     Body,
     Cancel,
     ChatPrompt,
-    ErrorCode,
     FromWorker,
     Generate,
     Load,

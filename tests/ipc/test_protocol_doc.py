@@ -17,6 +17,7 @@ from stoker.daemon import control, link
 from stoker.ipc import control_messages, messages
 from stoker.ipc.channel import SEND_TIMEOUT, Channel
 from stoker.ipc.control_messages import CONTROL_REQUESTS, Changed, Document
+from stoker.ipc.errors import FATAL, RETRYABLE, ErrorCode
 from stoker.ipc.framing import (
     ID_LIMIT,
     LIMIT,
@@ -30,7 +31,7 @@ from stoker.ipc.framing import (
     decode,
     encode,
 )
-from stoker.ipc.messages import FATAL, PROTOCOL_VERSION, RETRYABLE, Body, ErrorCode
+from stoker.ipc.messages import PROTOCOL_VERSION, Body
 from stoker.ipc.unix_stream import connect_unix
 from stoker.worker import session
 from tests.fakes import wire_strategies as wire
@@ -254,7 +255,7 @@ def test_each_method_has_an_example(body: type[Body]) -> None:
     assert any(f'"method":"{body.METHOD}"' in example.line for _, example in GOOD)
 
 
-@pytest.mark.parametrize("kind", ["welcome", "loaded", "warmed", "finished", "figures"])
+@pytest.mark.parametrize("kind", ["welcome", "loaded", "warmed", "finished", "figures", "prefixlist", "noted"])
 def test_each_result_has_an_example(kind: str) -> None:
     """No result of the worker socket goes without a line that shows it."""
     assert any(f'"kind":"{kind}"' in example.line for _, example in GOOD)

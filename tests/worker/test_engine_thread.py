@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from stoker.ipc.errors import ErrorCode
 from stoker.ipc.framing import ErrorResponse, Frame, Response
-from stoker.ipc.messages import ErrorCode, Id, Statistics, Warmed
+from stoker.ipc.messages import Id, Statistics, Warmed
 from stoker.worker.engine import Emit, Job
 from stoker.worker.engine_thread import EX_CONFIG, EX_SOFTWARE, EngineThread
 from stoker.worker.errors import NotLoaded
@@ -45,6 +46,9 @@ class CountingCore:
         self.threads.add(threading.get_ident())
         if self.left.pop(target, None):
             self._emit(Response(target, DONE))
+
+    def close(self, seconds: float) -> None:
+        self.left.clear()
 
     def turn(self) -> None:
         self.threads.add(threading.get_ident())

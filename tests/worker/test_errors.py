@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stoker.ipc.messages import RETRYABLE
+from stoker.ipc.errors import RETRYABLE
 from stoker.worker import errors
 
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.WorkerError)]

@@ -17,9 +17,9 @@ from typing import Any
 import psutil
 import pytest
 
+from stoker.ipc.errors import ErrorCode
 from stoker.ipc.framing import Dialect, ErrorResponse, Frame, FrameDecoder, Malformed, Request, Response, encode
 from stoker.ipc.messages import (
-    ErrorCode,
     Figures,
     Finished,
     Generate,

@@ -14,6 +14,7 @@ import anyio.to_thread
 import pytest
 
 from stoker.ipc.channel import Channel, ChannelClosed
+from stoker.ipc.errors import ErrorCode
 from stoker.ipc.framing import (
     Dialect,
     ErrorResponse,
@@ -27,21 +28,25 @@ from stoker.ipc.framing import (
 from stoker.ipc.messages import (
     PROTOCOL_VERSION,
     Cancel,
-    ErrorCode,
     Finished,
+    Forget,
     Generate,
     Hello,
     Id,
+    Load,
+    Pin,
+    Prefixes,
     Progress,
     Statistics,
     Step,
     TextPrompt,
     Usage,
+    Warm,
     Welcome,
     WorkerResult,
 )
 from stoker.worker import session
-from stoker.worker.engine import Emit, Job
+from stoker.worker.engine import JOBS, Emit, Job
 from stoker.worker.session import DIALECT, Session, Unwelcome, introduce
 
 pytestmark = pytest.mark.anyio
@@ -199,6 +204,28 @@ async def test_requests_reach_the_engine_and_answers_the_daemon() -> None:
         assert line.engine.submitted == [(5, ASK)]
         assert await line.daemon.receive() == Notification(progress)
         assert await line.daemon.receive() == Response(5, DONE)
+
+
+JOB_EXAMPLES: tuple[Job, ...] = (
+    Load(model="embedded", cache_dir="/nowhere"),
+    Warm(prefixes=()),
+    ASK,
+    Statistics(),
+    Prefixes(),
+    Pin(name="learned-00000000"),
+    Forget(),
+)
+
+
+async def test_every_kind_of_request_reaches_the_engine() -> None:
+    """There is no request that the protocol knows and the session swallows."""
+    async with serving() as line:
+        for number, body in enumerate(JOB_EXAMPLES):
+            await line.daemon.send(Request(number, body))
+        await line.engine.until(lambda: len(line.engine.submitted) == len(JOBS))
+
+        assert [body for _, body in line.engine.submitted] == list(JOB_EXAMPLES)
+        assert {type(body) for body in JOB_EXAMPLES} == set(JOBS)
 
 
 async def test_id_in_use_is_refused() -> None:

@@ -13,9 +13,8 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models.cache import make_prompt_cache
 
-from ..chat import chat_tokens
 from ..errors import InsufficientMemory, InvalidPrompt
-from ..prefix import shared_prefix
+from ..prefix import chat_prefix
 from ..prefix_cache import PrefixCache
 from .admission import check_ids
 from .kv import KvCost, evaluate, is_trimmable
@@ -71,11 +70,7 @@ def warm(model: Any, tokenizer: Any, cache: PrefixCache, system: str, seconds_le
 
 
 def _prefix(model: Any, tokenizer: Any, system: str, *, exact: bool) -> tuple[int, ...]:
-    def render(user: str) -> list[int]:
-        messages = ({"role": "system", "content": system}, {"role": "user", "content": user})
-        return chat_tokens(tokenizer, messages)
-
-    tokens = shared_prefix(render, exact=exact).tokens
+    tokens = chat_prefix(tokenizer, [{"role": "system", "content": system}], exact=exact).tokens
     if not tokens:
         raise InvalidPrompt("the chat template leaves nothing that all chats share")
     rows = embedding_rows(model) or [len(tokenizer.get_vocab())]

@@ -5,14 +5,34 @@ from __future__ import annotations
 import logging
 import time
 from importlib.metadata import version
+from pathlib import Path
 
 import mlx.core as mx
 import psutil
 
 from ...ipc.framing import Notification, Response
-from ...ipc.messages import CacheFigures, Figures, Generate, Id, Load, Loaded, Progress, Stage, Statistics, Warm
+from ...ipc.messages import (
+    CacheFigures,
+    Figures,
+    Forget,
+    Generate,
+    Id,
+    KnownPrefix,
+    Load,
+    Loaded,
+    Noted,
+    Pin,
+    Prefixes,
+    PrefixList,
+    Progress,
+    Stage,
+    Statistics,
+    Warm,
+)
 from ..engine import Emit, Job
-from ..errors import InvalidRequest, NotLoaded
+from ..errors import InvalidRequest, NotLoaded, Unsupported
+from .disk import Disk
+from .learner import Learner
 from .loading import LoadedModel, load
 from .scheduling import Scheduler
 from .sources import Report
@@ -33,6 +53,8 @@ class MlxCore:
     def __init__(self, emit: Emit) -> None:
         self._emit = emit
         self._scheduler: Scheduler | None = None
+        self._learner: Learner | None = None
+        self._disk: Disk | None = None
 
     @property
     def idle(self) -> bool:
@@ -60,6 +82,37 @@ class MlxCore:
                 self._loaded().warm(request_id, body)
             case Statistics():
                 self._emit(Response(request_id, self._figures()))
+            case Prefixes():
+                self._emit(Response(request_id, self._prefixes()))
+            case Pin(name=name, pinned=pinned):
+                self._emit(Response(request_id, Noted(count=self._learning().pin(name, pinned=pinned))))
+            case Forget(name=name):
+                self._emit(Response(request_id, Noted(count=self._learning().forget(name))))
+
+    def close(self, seconds: float) -> None:
+        """See `Core`."""
+        if self._learner is not None:
+            self._learner.close(seconds / 2)
+        if self._disk is not None:
+            self._disk.close(seconds / 2)
+
+    def _learning(self) -> Learner:
+        self._loaded()
+        if self._learner is None:
+            raise Unsupported("nothing is learned here", remedy="set learned_prefixes to 1 or more, and restart")
+        return self._learner
+
+    def _prefixes(self) -> PrefixList:
+        cache = self._loaded().cache
+        resident = {entry.name: entry.tokens for entry in cache.entries() if entry.name is not None}
+        learned = self._learner.known(lambda name: resident.get(name, 0)) if self._learner else ()
+        names = {prefix.name for prefix in learned}
+        configured = tuple(
+            KnownPrefix(name=name, origin="configured", tokens=size, tokens_warm=size)
+            for name, size in resident.items()
+            if name not in names
+        )
+        return PrefixList(prefixes=configured + learned, notes=self._learner.notes if self._learner else ())
 
     def _loaded(self) -> Scheduler:
         if self._scheduler is None:
@@ -70,7 +123,10 @@ class MlxCore:
         if self._scheduler is not None:
             raise InvalidRequest("a model is loaded already; another one needs another worker", field="model")
         loaded = load(body, self._reporter(request_id))
-        self._scheduler = Scheduler(loaded, body, self._emit)
+        if body.learn and body.state_dir is not None:
+            self._learner = Learner(Path(body.state_dir), loaded, body.learn)
+        self._disk = _disk(body, loaded)
+        self._scheduler = Scheduler(loaded, body, self._emit, self._learner, self._disk)
         seconds = time.perf_counter() - submitted
         log.info("loaded %s in %.2f s", loaded.name, seconds)
         self._emit(Response(request_id, _described(loaded, seconds)))
@@ -110,3 +166,14 @@ def _described(loaded: LoadedModel, seconds: float) -> Loaded:
 def memory_in_use() -> int:
     """Bytes of this process: what the system counts, or what mlx does, for a GPU's memory need not be resident."""
     return max(int(psutil.Process().memory_info().rss), int(mx.get_active_memory()))
+
+
+def _disk(body: Load, loaded: LoadedModel) -> Disk | None:
+    """Without a disk the worker serves all the same."""
+    if body.store_dir is None or not body.store_bytes:
+        return None
+    try:
+        return Disk(Path(body.store_dir), loaded, body.store_bytes)
+    except OSError as error:
+        log.warning("prefixes are not kept on disk: the model's files can't be read: %s", error)
+        return None

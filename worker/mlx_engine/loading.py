@@ -48,6 +48,8 @@ class LoadedModel:
         trimmable: Whether its KV can be cut to any common prefix.
         batchable: Whether the batch generator takes its KV.
         cost: Memory of its KV.
+        folder: Where its files are.
+        sample: A KV cache that holds some tokens: the kinds, shapes and dtypes of all others.
     """
 
     model: Any
@@ -58,6 +60,8 @@ class LoadedModel:
     trimmable: bool
     batchable: bool
     cost: KvCost
+    folder: Path
+    sample: list[Any]
 
 
 def load(body: Load, report: Report) -> LoadedModel:
@@ -138,7 +142,18 @@ def _tested(folder: Path, model: Any, tokenizer: Any, name: str, context: int) -
         )
     vocabulary = min([int(logits.shape[-1]), *embedding_rows(model)])
     _check_vocabulary(folder, tokenizer, vocabulary)
-    return LoadedModel(model, tokenizer, name, context, vocabulary, is_trimmable(kv), is_batchable(kv), KvCost.of(kv))
+    return LoadedModel(
+        model=model,
+        tokenizer=tokenizer,
+        name=name,
+        context=context,
+        vocabulary=vocabulary,
+        trimmable=is_trimmable(kv),
+        batchable=is_batchable(kv),
+        cost=KvCost.of(kv),
+        folder=folder,
+        sample=kv,
+    )
 
 
 def embedding_rows(model: Any) -> list[int]:

@@ -1,7 +1,8 @@
 """What is computed next.
 
 A turn is one decoding step for all running sequences, then one chunk of prefill: of the user's request that has the
-least to do, or, while no user waits, of a warmup. So nobody waits for longer than a chunk and a step.
+least to do, or, while no user waits, of a warmup. So nobody waits for longer than a chunk and a step. What an
+abandoned warmup left is computed while there is nothing else at all.
 """
 
 from __future__ import annotations
@@ -11,14 +12,19 @@ import time
 from collections import deque
 from typing import Literal, TypeAlias
 
+import msgspec
+
 from ...ipc.framing import Frame, Notification
 from ...ipc.messages import Delta, Figures, Generate, Id, Load, Progress, Step, Warm
 from ..engine import Emit
 from ..errors import GenerationFailed
+from ..normalise import normalised
 from ..prefix_cache import PrefixCache
 from .admission import Admitted, MemoryGuard, admit, planned_length
 from .decoding import Decoded, Decoder, Held, Start, decoder_for, normalized
+from .disk import Disk
 from .generation import Generation, replay
+from .learner import Learner
 from .loading import LoadedModel
 from .prefill import Pace, Prefill
 from .sampling import sampler_for
@@ -43,10 +49,22 @@ class Scheduler:
         loaded: The model.
         body: Its `load` request, for limits.
         emit: Where answers go.
+        learner: Counts what requests begin with; None learns nothing.
+        disk: Where warm prefixes are saved and restored from; None keeps none.
     """
 
-    def __init__(self, loaded: LoadedModel, body: Load, emit: Emit) -> None:
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        body: Load,
+        emit: Emit,
+        learner: Learner | None = None,
+        disk: Disk | None = None,
+    ) -> None:
         self.loaded = loaded
+        self._disk = disk
+        self._learner = learner
+        self._normalise = body.normalise
         self.cache = PrefixCache(body.prefix_cache_bytes)
         self._emit = emit
         self._chunk_seconds = body.chunk_seconds
@@ -58,12 +76,13 @@ class Scheduler:
         self._waiting: dict[Id, Generation] = {}
         self._decoding: dict[Id, Generation] = {}
         self._warming: deque[WarmJob] = deque()
+        self._background: WarmJob | None = None
         self._decoder = self._new_decoder()
 
     @property
     def idle(self) -> bool:
         """Whether there is nothing to compute."""
-        return not (self._waiting or self._decoding or self._warming)
+        return not (self._waiting or self._decoding or self._warming or self._background)
 
     def figures(self, memory_bytes: int) -> Figures:
         """Statistics of now and of the latest work."""
@@ -73,6 +92,8 @@ class Scheduler:
             running=len(self._waiting) + len(self._decoding),
             prompt_tps=round(self._pace.tokens_per_second, 2),
             generation_tps=round(self._generation_tps, 2),
+            store=self._disk.figures() if self._disk else None,
+            background=self._background.current if self._background else None,
         )
 
     # -- requests --------------------------------------------------------------------------------------------
@@ -83,7 +104,11 @@ class Scheduler:
         Raises:
             WorkerError: It is refused.
         """
+        prompt = normalised(body.prompt, normalise=self._normalise)
+        body = msgspec.structs.replace(body, prompt=prompt)
         admitted = admit(self.loaded, body)
+        if self._learner is not None and not body.emitted:  # else it was counted before its worker died
+            self._learner.observe(prompt)
         text = TextStream(self.loaded.tokenizer, admitted.prompt, body.stop, chat=admitted.chat)
         ended = replay(text, admitted.emitted, self._ends)
         generation = self._new_generation(request_id, body, admitted, text, submitted)
@@ -126,7 +151,11 @@ class Scheduler:
             guard=self._guard,
             pace=self._pace,
             emit=self._emit,
+            normalise=self._normalise,
+            learner=self._learner,
+            disk=self._disk,
         )
+        self._end_background()
         self._warming.append(job)
 
     def cancel(self, target: Id) -> None:
@@ -153,6 +182,8 @@ class Scheduler:
             self._prefill(min(self._waiting.values(), key=self._urgency))
         elif self._warming:
             self._warm_step(self._warming[0])
+        elif self._background and not self._decoding and self._background.step(self._chunk_seconds):
+            self._background = None
 
     def _urgency(self, generation: Generation) -> float:
         """Seconds of work left, less the seconds already waited: the shortest first, and nobody starves."""
@@ -164,6 +195,16 @@ class Scheduler:
         if result := job.step(self._chunk_seconds * share):
             self._warming.remove(job)
             self._emit(result)
+            if job.goes_on():
+                self._end_background()
+                self._background = job
+
+    def _end_background(self) -> None:
+        """Another warmup takes its place; what it has computed stays."""
+        if self._background is not None:
+            self._background.cancel()
+            self._background.step(self._chunk_seconds)
+            self._background = None
 
     def _prefill(self, generation: Generation) -> None:
         try:

@@ -15,6 +15,19 @@ from tests.fakes.command_line import Run, Serve, stoker_process
 from tests.fakes.fake_steward import FakeSteward
 
 COMMANDS = ("run", "ready", "status", "rewarm", "restart", "stop", "chat", "logs")
+GROUPS = {"warm": ("list", "pin", "forget", "clear")}
+NEED_A_DAEMON = (
+    ("ready",),
+    ("status",),
+    ("rewarm",),
+    ("restart",),
+    ("stop",),
+    ("chat", "hi"),
+    ("warm", "list"),
+    ("warm", "pin", "x"),
+    ("warm", "forget", "x"),
+    ("warm", "clear", "--yes"),
+)
 HEAVY = ("mlx", "numpy", "transformers", "aiohttp", "rich", "structlog", "psutil")
 
 
@@ -28,12 +41,20 @@ def test_the_version_is_printed(stoker: Run) -> None:
 def test_all_commands_exist() -> None:
     """The commands of this issue are there, under their names."""
     assert tuple(command.callback.__name__ for command in app.registered_commands if command.callback) == COMMANDS
+    assert {
+        group.typer_instance.info.name: tuple(
+            command.name or getattr(command.callback, "__name__", "")
+            for command in group.typer_instance.registered_commands
+        )
+        for group in app.registered_groups
+        if group.typer_instance
+    } == GROUPS
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS, *(f"{group} {one}" for group in GROUPS for one in GROUPS[group])])
 def test_every_command_has_help_with_examples(stoker: Run, command: str) -> None:
     """`--help` explains the command and shows how it is used."""
-    outcome = stoker(command, "--help")
+    outcome = stoker(*command.split(), "--help")
 
     assert outcome.code == 0
     assert "Examples:" in outcome.out
@@ -47,6 +68,8 @@ def test_every_command_has_help_with_examples(stoker: Run, command: str) -> None
         (("ready", "--nonsense"), "No such option: --nonsense; see `stoker ready --help`"),
         (("ready", "--timeout", "soon"), "--timeout"),
         (("chat", "--temperature", "9"), "--temperature"),
+        (("warm", "pin"), "see `stoker warm pin --help`"),
+        (("warm", "up"), "see `stoker warm --help`"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(stoker: Run, arguments: tuple[str, ...], words: str) -> None:
@@ -64,11 +87,11 @@ def test_without_a_command_the_help_is_shown(stoker: Run) -> None:
     outcome = stoker()
 
     assert outcome.code == 2
-    assert all(command in outcome.out for command in COMMANDS)
+    assert all(command in outcome.out for command in (*COMMANDS, *GROUPS))
     assert outcome.err == ""
 
 
-@pytest.mark.parametrize("arguments", [("ready",), ("status",), ("rewarm",), ("restart",), ("stop",), ("chat", "hi")])
+@pytest.mark.parametrize("arguments", NEED_A_DAEMON)
 def test_without_a_daemon_exit_code_3_and_how_to_start_one(stoker: Run, arguments: tuple[str, ...]) -> None:
     """Every command that needs the daemon says in one line that there is none."""
     outcome = stoker(*arguments)
@@ -98,13 +121,13 @@ def test_the_socket_flag_wins_over_the_environment(stoker: Run, serve: Serve, tm
     assert stoker("ready", "--socket", tmp_path / "other.sock").code == 3
 
 
-@pytest.mark.parametrize("command", ["ready", "status"])
+@pytest.mark.parametrize("command", ["ready", "status", "warm list"])
 def test_commands_that_only_ask_import_little(serve: Serve, command: str) -> None:
-    """`ready` and `status --json` load neither an engine, nor the HTTP client, nor what draws tables."""
+    """What only asks, with `--json`, loads neither an engine, nor the HTTP client, nor what draws tables."""
     serve(FakeSteward())
     code = (
         "import sys; from stoker.daemon.cli import main\n"
-        f"assert main(['{command}', '--json']) == 0\n"
+        f"assert main('{command} --json'.split()) == 0\n"
         f"print([name for name in {HEAVY} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from stoker.daemon.cli.words import duration, headline, prefixes, printable, size
+from stoker.daemon.cli.words import age, duration, headline, prefixes, printable, size
 from stoker.ipc.control_messages import PrefixStatus, ProgressStatus
 from tests.fakes.fake_steward import LOADING, PREFIX, changed
 
@@ -22,6 +22,15 @@ from tests.fakes.fake_steward import LOADING, PREFIX, changed
 def test_durations_are_for_people(seconds: float, words: str) -> None:
     """At most two units, and tenths only where they matter."""
     assert duration(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(-9, "just now"), (59, "just now"), (60, "1 min ago"), (7199, "1 h ago"), (3 * 86400 + 1, "3 d ago")],
+)
+def test_ages_are_for_people(seconds: float, words: str) -> None:
+    """One unit, rounded down; what a clock that was set back puts into the future is now."""
+    assert age(seconds) == words
 
 
 @pytest.mark.parametrize(

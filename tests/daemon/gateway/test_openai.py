@@ -6,7 +6,8 @@ import openai
 import pytest
 
 from stoker.daemon.dispatch import RequestFailed, Unavailable
-from stoker.ipc.messages import ErrorCode, ErrorData, Finished
+from stoker.ipc.errors import ErrorCode, ErrorData
+from stoker.ipc.messages import Finished
 from tests.fakes.fake_dispatch import (
     FINISHED,
     STARTED,

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from stoker.ipc.messages import ErrorCode, Generate, Sampling, TextPrompt, TokenPrompt
+from stoker.ipc.errors import ErrorCode
+from stoker.ipc.messages import Generate, Sampling, TextPrompt, TokenPrompt
 from stoker.worker.errors import InsufficientMemory
 from stoker.worker.mlx_engine.admission import USUAL_ANSWER, Admitted, MemoryGuard, planned_length
 from stoker.worker.mlx_engine.kv import KvCost

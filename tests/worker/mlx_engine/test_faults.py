@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from stoker.ipc.messages import ErrorCode
+from stoker.ipc.errors import ErrorCode
 from stoker.worker.errors import ModelUnusable
 from stoker.worker.mlx_engine.faults import check_folder, explained
 from tests.fakes.driven_core import DrivenCore

@@ -11,7 +11,8 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from stoker.ipc.messages import ErrorCode, Load
+from stoker.ipc.errors import ErrorCode
+from stoker.ipc.messages import Load
 from stoker.worker.errors import ModelUnusable
 from stoker.worker.mlx_engine import loading
 from stoker.worker.mlx_engine.loading import load

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from stoker.ipc.errors import ErrorCode
 from stoker.ipc.framing import Notification
-from stoker.ipc.messages import ErrorCode, Generate, Sampling, Step, TokenPrompt, Warm, WarmPrefix
+from stoker.ipc.messages import Generate, Sampling, Step, TokenPrompt, Warm, WarmPrefix
 from tests.fakes.driven_core import DrivenCore, ask, chat, seeded
 from tests.fakes.tiny_models import PROBES, Kind, greedy, write_tiny_model
 

@@ -10,7 +10,7 @@ import pytest
 
 from stoker.ipc.messages import ChatPrompt, Generate, Warm, Warmed, WarmPrefix
 from stoker.worker.mlx_engine.prefill import Prefill
-from stoker.worker.prefix import Render, SharedPrefix, shared_prefix
+from stoker.worker.prefix import SharedPrefix, chat_prefix
 from tests.fakes.driven_core import DrivenCore, ask, chat
 from tests.fakes.tiny_models import CONTEXT, Kind
 
@@ -47,11 +47,11 @@ def test_prefix_fits_the_cache(tiny_model: Kinds, kind: Kind, exact: bool, monke
     """A KV that can't be cut gets a prefix that any user text leaves whole."""
     asked: list[bool] = []
 
-    def shared(render: Render, *, exact: bool) -> SharedPrefix:
+    def shared(*begin: Any, exact: bool) -> SharedPrefix:
         asked.append(exact)
-        return shared_prefix(render, exact=exact)
+        return chat_prefix(*begin, exact=exact)
 
-    monkeypatch.setattr("stoker.worker.mlx_engine.warming.shared_prefix", shared)
+    monkeypatch.setattr("stoker.worker.mlx_engine.warming.chat_prefix", shared)
     DrivenCore(tiny_model(kind)).warm(prefix())
 
     assert asked == [exact]
