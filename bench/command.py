@@ -54,9 +54,9 @@ def sizes(text: str) -> tuple[int, ...]:
         given = tuple(int(part) for part in text.split(","))
     except ValueError:
         given = ()
-    if not given or not all(50 <= size <= 100_000 for size in given):
+    if not given or not all(100 <= size <= 100_000 for size in given):
         raise argparse.ArgumentTypeError(
-            f"{text!r}: give tokens from 50 to 100000, with commas between, like 500,2000"
+            f"{text!r}: give tokens from 100 to 100000, with commas between, like 500,2000"
         )
     return given
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from bench import daemon_cost, peer, starts, subject, trials
+from bench import daemon_cost, peer, restored, starts, subject, trials
 from bench.children import BenchmarkError
 from bench.machine import preloaded
 from bench.report import Check, Section
@@ -61,8 +61,9 @@ def _with_model(home: Path, plan: Plan, settings: dict[str, str], say: Say) -> I
         blas = _blas_check(daemon)
         if "warmth" in plan.only:
             with _peer(model, home, plan, say) as url:
-                section = trials.warmth_section(trials.run_trials(daemon, url, plan.trials, say))
-            yield section
+                made = trials.run_trials(daemon, url, plan.trials, say)
+            yield trials.warmth_section(made)
+            yield restored.restored_section(made)
     if "starts" in plan.only:
         yield starts.starts_section(starts.run_starts(home, model, settings, plan.starts, say), blas)
 

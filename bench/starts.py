@@ -17,8 +17,9 @@ HEALTHY_AFTER = Policy().healthy_after
 """Seconds ready after which the daemon replaces a dead worker at once; a younger one only after a pause."""
 
 METHOD = (
-    "Default settings, model already converted, files in the page cache; a fresh daemon for each repeat, so that "
-    "none has a history of crashes. Started: from spawning `stoker run` to ready, warm with the standard prompt. "
+    "Default settings, model already converted, the standard prompt on disk since the first start, files in the page "
+    "cache; a fresh daemon for each repeat, so that none has a history of crashes. Started: from spawning `stoker "
+    "run` to ready, warm with the standard prompt. "
     "Killed: from kill -9 of the warm worker to the next generation's ready, warm again, as pushed by `watch` on the "
     f"control socket. A worker is healthy after {HEALTHY_AFTER:g} s of ready and then replaced at once; a new one "
     "after a pause. Floor: a bare Python that imports mlx-lm and loads the same model."

@@ -29,8 +29,12 @@ READY = 300.0
 REWARM = 590.0
 """Seconds for a rewarm, under the limit that is configured below."""
 
-SETTINGS = {"WARMUP_TIMEOUT_SEC": "600"}
-"""What differs from the defaults: warmups of long prompts are to end, however slow the machine is."""
+SAVED = 60.0
+"""Seconds for a warm prefix to be on disk."""
+
+SETTINGS = {"WARMUP_TIMEOUT_SEC": "600", "STOKER_RESTART_LIMIT": "1000", "STOKER_BACKOFF_CAP_SEC": "1"}
+"""What differs from the defaults: warmups of long prompts are to end, however slow the machine is; and a worker is
+killed in each trial, which is to be neither taken for a crash loop nor waited for longer and longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +121,26 @@ class Subject:
             return now
 
         return self._follow(status.generation, strike)
+
+    def wait_saved(self) -> None:
+        """Until a prefix that was warmed by the live worker is on disk.
+
+        Raises:
+            BenchmarkError: It is not, with the reasons that the store has.
+        """
+        notes: tuple[str, ...] = ()
+        for passed in deadline(SAVED + 1, "saving a prefix"):
+            store = self.status().store
+            if store is not None and store.saved:
+                return
+            notes = store.notes if store is not None else ("no prefixes are kept on disk",)
+            if passed > SAVED or store is None:
+                break
+        raise BenchmarkError(f"nothing was saved: {'; '.join(notes) or 'no reason is given'}")
+
+    def forget_learned(self) -> None:
+        """Have it learn anew from the requests that follow."""
+        self.ask(lambda client: client.warm_forget())
 
     def _follow(self, after: int, begin: Callable[[], float]) -> Course:
         course = anyio.run(_followed, self.control, after, begin)

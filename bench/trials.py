@@ -6,14 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bench import peer
+from bench.comeback import Comeback, come_back
 from bench.prompts import USERS, system_prompt
 from bench.report import Check, Json, Ratio, Section, Series
-from bench.stopwatch import Answer, StreamClient, chat
+from bench.stopwatch import Answer, ask
 from bench.subject import Subject
 from stoker.ipc.control_messages import PrefixStatus
 
-ANSWER_TOKENS = 16
-"""Length of the answers that are compared."""
 COLD_TOKENS = 8
 """Cold requests may find so many tokens: all prompts begin with the template's own first ones."""
 SOONER = 30.0
@@ -42,12 +41,14 @@ class Trial:
         again: The same request, first after the rewarm; the peer has none.
         others: Same system prompt, other user texts.
         prefix: What the rewarm reported.
+        comeback: After the worker was killed; the peer has none.
     """
 
     cold: Answer
     others: tuple[Answer, ...]
     again: Answer | None = None
     prefix: PrefixStatus | None = None
+    comeback: Comeback | None = None
 
     @property
     def warm(self) -> tuple[Answer, ...]:
@@ -70,22 +71,16 @@ class Plan:
     others: int
 
 
-def ask(url: str, system: str | None, user: str, model: str = "default") -> Answer:
-    """One request on a connection of its own."""
-    client = StreamClient(url)
-    try:
-        return client.ask(chat(system, user, ANSWER_TOKENS, model))
-    finally:
-        client.close()
-
-
 def stoker_trial(subject: Subject, url: str, system: str, others: int) -> Trial:
-    """Cold; then, in an empty worker, rewarm and warm."""
+    """Cold; then, in an empty worker, rewarm and warm; then killed, and restored by its successor."""
     cold = ask(url, system, USERS[0])
     subject.restart_cold()
     prefix = subject.rewarm(system)
     again = ask(url, system, USERS[0])
-    return Trial(cold, _others(url, system, others), again, prefix)
+    warm = _others(url, system, others)
+    comeback = come_back(subject, url, system, prefix.tokens)
+    subject.forget_learned()  # or the next trials' workers would restore this prompt too, in their starts' time
+    return Trial(cold, warm, again, prefix, comeback)
 
 
 def peer_trial(url: str, system: str, others: int) -> Trial:

@@ -31,7 +31,7 @@ def test_bad_sizes_are_refused(sizes: str, capsys: pytest.CaptureFixture[str]) -
         parser("warmth").parse_args([f"--sizes={sizes}"])
 
     assert error.value.code == 2
-    assert "from 50 to 100000" in capsys.readouterr().err
+    assert "from 100 to 100000" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

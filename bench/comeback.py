@@ -1,0 +1,63 @@
+"""What is left of a warm prefix after kill -9: the next worker restores it from disk, and a request finds it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from bench.prompts import USERS
+from bench.stopwatch import Answer, ask
+from bench.subject import Subject
+from stoker.ipc.control_messages import PrefixStatus
+
+NEW_USER = USERS[6]
+"""Asked by nobody before, and as long as the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comeback:
+    """A worker that was killed when its prefix was on disk, and its successor.
+
+    Attributes:
+        report: What the successor's warmup says of the prefix; None where it did not warm it.
+        first: Its first request, with a user text that was not asked before.
+        again: The cold request once more.
+    """
+
+    report: PrefixStatus | None
+    first: Answer
+    again: Answer
+
+    @property
+    def answers(self) -> tuple[Answer, ...]:
+        """All that should have found the prefix."""
+        return (self.first, self.again)
+
+    @property
+    def restored(self) -> bool:
+        """Whether the whole prefix came from disk, before anyone asked for it."""
+        return (
+            self.report is not None
+            and self.report.source == "restored"
+            and self.report.tokens_warm == self.report.tokens
+        )
+
+
+def come_back(subject: Subject, url: str, system: str, tokens: int) -> Comeback:
+    """Wait until the prefix is on disk, kill the worker, wait for the next one to be ready, and ask it.
+
+    Args:
+        subject: Its live worker has warmed this prefix and no other, and was asked with it more than once.
+        url: Of its HTTP API.
+        system: The system prompt.
+        tokens: Of the prefix that requests with it share.
+    """
+    subject.wait_saved()
+    warmup = subject.kill_worker().ready.warmup
+    first = ask(url, system, NEW_USER)
+    return Comeback(report_of(tokens, warmup.prefixes), first, ask(url, system, USERS[0]))
+
+
+def report_of(tokens: int, prefixes: Iterable[PrefixStatus]) -> PrefixStatus | None:
+    """The learned prefix of so many tokens: its name is of the daemon's choosing, its length is known."""
+    return next((each for each in prefixes if each.tokens == tokens and each.name.startswith("learned-")), None)
