@@ -153,6 +153,43 @@ def test_results_are_told(gate: Gate, make: Make) -> None:
     assert [(what.tokens, type(result)) for what, result in told] == [((1,), Saved), ((2,), NotSaved)]
 
 
+def test_a_save_waits_for_a_calm_moment(gate: Gate, make: Make) -> None:
+    """While somebody would be disturbed nothing is written, however often it looks; then it is."""
+    calm, looked = threading.Event(), threading.Event()
+    looks: list[bool] = []
+
+    def look() -> bool:
+        looks.append(gate.entered.is_set())
+        if len(looks) >= 3:
+            looked.set()
+        return calm.is_set()
+
+    make(calm=look).submit(draft(1, 2), payload((1, 2)))
+    assert looked.wait(DEADLINE)
+    calm.set()
+
+    assert gate.entered.wait(DEADLINE)
+    assert not any(looks)
+
+
+def test_patience_has_an_end(gate: Gate, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine that is never idle keeps nothing off the disk for ever."""
+    monkeypatch.setattr("stoker.worker.saving.PATIENCE", 0.0)
+    make(calm=lambda: False).submit(draft(1, 2), payload((1, 2)))
+
+    assert gate.entered.wait(DEADLINE)
+
+
+def test_closing_waits_for_no_calm(store: PrefixStore, gate: Gate, make: Make) -> None:
+    """What waits for a calm moment when the worker leaves is written at once."""
+    gate.open.set()
+    saver = make(calm=lambda: False)
+    saver.submit(draft(1, 2), payload((1, 2)))
+
+    assert saver.close(DEADLINE)
+    assert store.find((1, 2)) is not None
+
+
 def test_closing_writes_what_waits(store: PrefixStore, gate: Gate, make: Make) -> None:
     """Closing with enough time saves everything, ends the thread, and takes nothing more."""
     saver = make()
