@@ -65,6 +65,8 @@ class MlxCore:
         """See `Core`."""
         if self._scheduler is not None:
             self._scheduler.turn()
+        if self._disk is not None:
+            self._disk.touch()  # after it: a turn may itself take longer than what counts as calm
 
     def cancel(self, target: Id) -> None:
         """See `Core`."""

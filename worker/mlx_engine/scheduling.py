@@ -176,8 +176,6 @@ class Scheduler:
 
     def turn(self) -> None:
         """One decoding step, one chunk."""
-        if self._disk is not None:
-            self._disk.touch()
         if self._decoding:
             self._decode()
         if self._waiting and len(self._decoding) < self._max_batch:
