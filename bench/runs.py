@@ -14,7 +14,8 @@ from bench.machine import preloaded
 from bench.report import Check, Section
 from bench.subject import Subject
 from stoker.daemon.environment import find_openblas
-from stoker.daemon.service import EMBEDDED, EMBEDDED_ID
+from stoker.daemon.model_path import EMBEDDED
+from stoker.daemon.service import EMBEDDED_ID
 
 Say: TypeAlias = Callable[[str], None]
 """Takes progress, for a person."""

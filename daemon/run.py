@@ -10,12 +10,12 @@ import anyio
 import structlog
 
 from .observe import log_transitions, logging_to, worker_log
+from .process import EX_CONFIG
 from .runtime_dir import RuntimeDirError
 from .service import Reader, Service
 from .settings import Settings
 
-EX_OK, EX_CONFIG = 0, 78
-"""sysexits.h; the systemd unit and PRODUCT's exit codes rely on 78."""
+EX_OK = 0
 
 
 def run_daemon(settings: Settings, warnings: tuple[str, ...] = (), announce: Reader | None = None) -> int:

@@ -32,6 +32,7 @@ from .gateway import runner
 from .life import Launch, Life, WorkerLife
 from .lifecycle import Event, Policy
 from .link import RequestRefused, WorkerLost
+from .model_path import EMBEDDED
 from .prefixes import KnownPrefixes
 from .process import LineSink
 from .readiness import NOTHING_YET, Board
@@ -45,7 +46,6 @@ Reader: TypeAlias = Callable[[Board], Coroutine[Any, Any, None]]
 
 WORKER_COMMAND = (sys.executable, "-m", "stoker.worker")
 
-EMBEDDED = "embedded"
 EMBEDDED_ID = "SmolLM2-135M-Instruct"
 
 STATISTICS_TIMEOUT = 0.25
