@@ -17,9 +17,17 @@ import msgspec
 
 from ..ipc.control_messages import RequestCounts
 from ..ipc.errors import ErrorCode, ErrorData
-from ..ipc.messages import Delta, Finished, Generate, Progress
+from ..ipc.messages import CountTokens, Delta, Finished, Generate, Progress, TokenCount
 from .link import Mail, RequestRefused, WorkerLink, WorkerLost
 from .readiness import Board
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """No worker is ready yet: the phase that the machine is in, and how many requests wait before this one."""
+
+    phase: str
+    ahead: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +46,7 @@ class PrefillProgress:
     total: int
 
 
-Output: TypeAlias = Started | PrefillProgress | Delta | Finished
+Output: TypeAlias = Waiting | Started | PrefillProgress | Delta | Finished
 
 
 class Unavailable(Exception):
@@ -127,6 +135,31 @@ class Dispatch:
             # The worker's request is open inside the generator; closed here, the worker hears of it at once.
             with anyio.CancelScope(shield=True):
                 await counted.aclose()
+
+    async def count_tokens(self, body: CountTokens) -> int:
+        """How many tokens a prompt has; waits for a worker like a generation.
+
+        Raises:
+            Unavailable: No worker is ready in time.
+            RequestFailed: The worker refuses the prompt.
+        """
+        self.tally.running += 1
+        try:
+            return await self._counted(body)
+        except RequestRefused as refusal:
+            raise RequestFailed(refusal.code, str(refusal), refusal.data) from refusal
+        finally:
+            self.tally.running -= 1
+
+    async def _counted(self, body: CountTokens) -> int:
+        lost = 0
+        for attempt in range(self._limits.attempts):
+            link = await self._ready_link(lost, accepted=attempt > 0)
+            try:
+                return (await link.call(body, TokenCount)).tokens
+            except WorkerLost:
+                lost = link.generation
+        raise self._unavailable(f"{self._limits.attempts} workers in a row were lost before they had counted")
 
     async def _serve(self, body: Generate) -> AsyncGenerator[Output, None]:
         emitted = list(body.emitted)

@@ -1,4 +1,4 @@
-"""The worker socket's messages: frozen, typed, in one union for each direction.
+"""The worker socket's messages: frozen, typed, in one union for each direction (`generation` has those of answers).
 
 A *request* is answered once, under its id, by one of its results or by an error; a *notification* is not
 answered. On the wire both are JSON-RPC 2.0 (see `framing`): a body's `METHOD` is the method's name, its fields
@@ -14,55 +14,79 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 import msgspec
 
+from .body import Body, Id, Result
+from .generation import (
+    ChatPrompt,
+    Constraint,
+    CountTokens,
+    Delta,
+    Finished,
+    Generate,
+    JsonConstraint,
+    Likely,
+    Prompt,
+    Sampling,
+    Step,
+    TextPrompt,
+    TokenCount,
+    TokenLogprob,
+    TokenPrompt,
+    ToolCall,
+    ToolConstraint,
+    Usage,
+)
+
+__all__ = [
+    "PROTOCOL_VERSION",
+    "Body",
+    "CacheFigures",
+    "Cancel",
+    "ChatPrompt",
+    "Constraint",
+    "CountTokens",
+    "Delta",
+    "Figures",
+    "Finished",
+    "Forget",
+    "FromWorker",
+    "Generate",
+    "Hello",
+    "Id",
+    "JsonConstraint",
+    "KnownPrefix",
+    "Likely",
+    "Load",
+    "Loaded",
+    "Noted",
+    "Pin",
+    "PrefixList",
+    "PrefixReport",
+    "Prefixes",
+    "Progress",
+    "Prompt",
+    "Result",
+    "Sampling",
+    "Stage",
+    "Statistics",
+    "Step",
+    "StoreFigures",
+    "TextPrompt",
+    "ToWorker",
+    "TokenCount",
+    "TokenLogprob",
+    "TokenPrompt",
+    "ToolCall",
+    "ToolConstraint",
+    "Usage",
+    "Warm",
+    "WarmPrefix",
+    "Warmed",
+    "Welcome",
+    "WorkerResult",
+]
+
 PROTOCOL_VERSION = 1
 """Version of the worker protocol; both ends must say the same one."""
-
-Id: TypeAlias = int | str
-"""A JSON-RPC request id. The daemon counts up integers; null is not an id here."""
-
-
-class Body(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Params of a request or a notification."""
-
-    METHOD: ClassVar[str]
-
-
-class Result(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=str.lower):
-    """The answer to a request; `kind` on the wire is the class name in lower case."""
-
-
-# -- what a prompt is --------------------------------------------------------------------------------------
-
-
-class ChatPrompt(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="chat", omit_defaults=True):
-    """A conversation, rendered by the model's own chat template in the worker."""
-
-    messages: tuple[dict[str, Any], ...]
-    tools: tuple[dict[str, Any], ...] = ()
-    template_args: dict[str, Any] = {}
-
-
-class TextPrompt(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="text"):
-    """Plain text, tokenized as it is, without a template."""
-
-    text: str
-
-
-class TokenPrompt(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="tokens"):
-    """Token ids, used as they are."""
-
-    tokens: tuple[int, ...]
-
-
-Prompt: TypeAlias = ChatPrompt | TextPrompt | TokenPrompt
-
-
-class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How the next token is chosen. Temperature 0 is greedy; then nothing else here matters."""
-
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int | None = None
 
 
 class WarmPrefix(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -126,23 +150,6 @@ class Warm(Body, frozen=True, kw_only=True):
     """What is unfinished when this is cancelled is finished later, while there is nothing else to compute."""
 
 
-class Generate(Body, frozen=True, kw_only=True):
-    """Answer a prompt; deltas come in `Step`s, then `Finished`. Progress stage: `prefill`.
-
-    `emitted` are tokens that an earlier worker already produced for this request: they are taken as part of the
-    prompt, their text is not sent again, and they count towards `max_tokens`.
-    """
-
-    METHOD: ClassVar[str] = "generate"
-
-    prompt: Prompt
-    max_tokens: int | None = None
-    """None: up to the end of the context."""
-    sampling: Sampling = Sampling()
-    stop: tuple[str, ...] = ()
-    emitted: tuple[int, ...] = ()
-
-
 class Statistics(Body, frozen=True, kw_only=True):
     """Ask for memory and cache figures; answered by `Figures`."""
 
@@ -187,7 +194,7 @@ class Welcome(Result, frozen=True, kw_only=True):
     generation: int
 
 
-ToWorker: TypeAlias = Load | Warm | Generate | Statistics | Prefixes | Pin | Forget | Cancel
+ToWorker: TypeAlias = Load | Warm | Generate | CountTokens | Statistics | Prefixes | Pin | Forget | Cancel
 
 
 # -- from the worker ---------------------------------------------------------------------------------------
@@ -224,26 +231,6 @@ class Progress(Body, frozen=True, kw_only=True):
     cached: int = 0
 
 
-class Delta(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What one decoding step added to request `target`.
-
-    `text` may be empty while `tokens` is not: half a character, or the beginning of a stop word.
-    """
-
-    target: Id
-    tokens: tuple[int, ...]
-    text: str = ""
-    channel: Literal["normal", "reasoning", "tool"] = "normal"
-
-
-class Step(Body, frozen=True, kw_only=True):
-    """Notification: one decoding step, with the deltas of all running sequences."""
-
-    METHOD: ClassVar[str] = "step"
-
-    deltas: tuple[Delta, ...]
-
-
 class Loaded(Result, frozen=True, kw_only=True):
     """The model is loaded and passed its self-test."""
 
@@ -256,7 +243,7 @@ class Loaded(Result, frozen=True, kw_only=True):
     seconds: float
     prefix_reuse: Literal["trimmable", "exact"]
     """`trimmable`: any common prefix is reused. `exact`: only a whole stored prefix (recurrent, sliding window)."""
-    engine: dict[str, str] = {}
+    engine: dict[str, str] = msgspec.field(default_factory=dict)
     """Names and versions: mlx, mlx_lm, device."""
 
 
@@ -280,25 +267,6 @@ class Warmed(Result, frozen=True, kw_only=True):
     prefixes: tuple[PrefixReport, ...]
     seconds: float
     reason: str | None = None
-
-
-class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    """Token counts of one generation. `cached_tokens` of the prompt needed no prefill."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int
-
-
-class Finished(Result, frozen=True, kw_only=True):
-    """The generation ended; `text` is what was held back until now."""
-
-    reason: Literal["stop", "length", "cancelled"]
-    usage: Usage
-    text: str = ""
-    channel: Literal["normal", "reasoning", "tool"] = "normal"
-    prefill_seconds: float = 0.0
-    decode_seconds: float = 0.0
 
 
 class CacheFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -372,5 +340,7 @@ class Noted(Result, frozen=True, kw_only=True):
     count: int
 
 
-FromWorker: TypeAlias = Hello | Progress | Step | Loaded | Warmed | Finished | Figures | PrefixList | Noted
-WorkerResult: TypeAlias = Loaded | Warmed | Finished | Figures | PrefixList | Noted
+FromWorker: TypeAlias = (
+    Hello | Progress | Step | Loaded | Warmed | Finished | TokenCount | Figures | PrefixList | Noted
+)
+WorkerResult: TypeAlias = Loaded | Warmed | Finished | TokenCount | Figures | PrefixList | Noted

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from ...ipc.control_messages import Readiness, StatusReport
-from ...ipc.messages import Generate
+from ...ipc.messages import CountTokens, Generate
 from ..dispatch import Output
 
 
@@ -15,7 +15,7 @@ class Generations(Protocol):
     """Where answers come from."""
 
     def generate(self, body: Generate) -> AbstractAsyncContextManager[AsyncIterator[Output]]:
-        """Events of one generation: `Started`, then progress and deltas, `Finished` last.
+        """Events of one generation: `Waiting` while there is no worker, `Started`, progress, deltas, `Finished` last.
 
         Leaving the block early cancels the generation.
 
@@ -23,6 +23,9 @@ class Generations(Protocol):
             Unavailable: On entering or iterating; no worker took the request, or none could go on with it.
             RequestFailed: The same; the worker refused the request or failed under it.
         """
+
+    async def count_tokens(self, body: CountTokens) -> int:
+        """How many tokens a prompt has. Raises like `generate`."""
 
 
 class Snapshots(Protocol):

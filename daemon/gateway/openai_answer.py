@@ -12,6 +12,7 @@ import msgspec
 
 from ... import __version__
 from ...ipc.messages import Delta, Finished
+from ..dispatch import Output
 from .errors import SERVER, ApiError
 from .openai_types import (
     AnswerMessage,
@@ -21,6 +22,7 @@ from .openai_types import (
     PromptDetails,
     TokenUsage,
 )
+from .sse import comment
 
 Channel: TypeAlias = Literal["normal", "reasoning", "tool"]
 
@@ -103,6 +105,30 @@ class Chunks:
         self._text = self._delta + b'{"content":'
         self._reasoning = self._delta + b'{"reasoning_content":'
         self._text_end = b"}" + self._open
+        self._tally = Tally()
+        self._begun = False
+        self.complete = False
+
+    def output(self, output: Output) -> bytes:
+        """See `Encoder`."""
+        begin = b"" if self._begun else self.first()
+        self._begun = True
+        match output:
+            case Delta(text=text, channel=channel):
+                self._tally.add(output)
+                return begin + self.text(text, channel)
+            case Finished():
+                self.complete = True
+                return begin + self.last(output, self._tally)
+        return begin
+
+    def alive(self, note: str) -> bytes:
+        """See `Encoder`."""
+        return comment(note)
+
+    def failure(self, error: ApiError) -> bytes:
+        """See `Encoder`."""
+        return b"data: " + error.document() + b"\n\n"
 
     def first(self) -> bytes:
         """The chunk that opens the message."""

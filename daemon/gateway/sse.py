@@ -9,8 +9,8 @@ Spec: https://html.spec.whatwg.org/multipage/server-sent-events.html
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 
 from aiohttp import ClientConnectionResetError, web
 
@@ -22,41 +22,24 @@ HEADERS = {
     "X-Accel-Buffering": "no",  # nginx would hold events back
 }
 
-COMMENT_INTERVAL = 3.0
-"""Seconds between two comments: often enough for proxies' idle limits (usually 30 or 60), too rare to matter."""
+ALIVE_INTERVAL = 3.0
+"""Seconds of silence after which a stream shows that it lives: often enough for proxies' idle limits (usually 30 or
+60), too rare to matter."""
 
 SEND_TIMEOUT = 60.0
 """Seconds that a client may take nothing while its buffers are full, before it is given up."""
 
 
-class Pace:
-    """Says when something may happen again.
-
-    Args:
-        interval: Seconds between two times.
-        clock: A monotonic clock.
-    """
-
-    def __init__(self, interval: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._interval = interval
-        self._clock = clock
-        self._last = clock()
-
-    def due(self) -> bool:
-        """Whether the interval has passed since the last time this was true, or since the beginning."""
-        now = self._clock()
-        if now - self._last < self._interval:
-            return False
-        self._last = now
-        return True
-
-
 class EventStream:
     """One client's stream; use `open_stream` to make one."""
 
-    def __init__(self, request: web.Request) -> None:
+    def __init__(
+        self, request: web.Request, alive: Callable[[str], bytes], failure: Callable[[ApiError], bytes]
+    ) -> None:
         self._request = request
-        self._pace = Pace(COMMENT_INTERVAL)
+        self._alive = alive
+        self._failure = failure
+        self._sent = False
         self.response = web.StreamResponse(headers=HEADERS)
 
     async def prepare(self) -> None:
@@ -69,6 +52,7 @@ class EventStream:
         Raises:
             ConnectionError: If the client left, or was given up because it doesn't read.
         """
+        self._sent = True
         if not self._is_behind():
             await self.response.write(events)
             return
@@ -79,14 +63,27 @@ class EventStream:
             self._abort()
             raise ClientConnectionResetError("the client does not read") from None
 
-    async def comment(self, text: str) -> None:
-        """Show that the stream lives, unless that was shown a moment ago. `text` is one line."""
-        if self._pace.due():
-            await self.send(f": {text}\n\n".encode())
+    @asynccontextmanager
+    async def kept_alive(self, note: Callable[[], str]) -> AsyncIterator[None]:
+        """Inside the block, silence is broken with what `alive` makes of the note."""
+        pulse = asyncio.ensure_future(self._pulse(note))
+        try:
+            yield
+        finally:
+            pulse.cancel()
+            await asyncio.wait({pulse})
+
+    async def _pulse(self, note: Callable[[], str]) -> None:
+        with suppress(ConnectionError):  # whoever writes the answer hears of it too
+            while True:
+                self._sent = False
+                await asyncio.sleep(ALIVE_INTERVAL)
+                if not self._sent:
+                    await self.send(self._alive(note()))
 
     async def break_off(self, error: ApiError) -> None:
         """Tell the error, and end the connection without ending the body."""
-        await self.send(b"data: " + error.document() + b"\n\n")
+        await self.send(self._failure(error))
         if self._request.transport is not None:
             # Flushes what was written, unlike abort(): the client is to see the error.
             self._request.transport.close()
@@ -104,9 +101,27 @@ STREAM = web.RequestKey("stream", EventStream)
 """The request's stream once it is open: from then on an error can't have a status of its own."""
 
 
-async def open_stream(request: web.Request) -> EventStream:
-    """Begin to answer a request with events."""
-    stream = EventStream(request)
+async def open_stream(
+    request: web.Request,
+    alive: Callable[[str], bytes],
+    failure: Callable[[ApiError], bytes],
+    headers: Mapping[str, str],
+) -> EventStream:
+    """Begin to answer a request with events.
+
+    Args:
+        request: The client's.
+        alive: Makes what breaks a silence, from a line for people.
+        failure: Makes the last event of a stream that fails.
+        headers: Further ones of the response.
+    """
+    stream = EventStream(request, alive, failure)
+    stream.response.headers.update(headers)
     await stream.prepare()
     request[STREAM] = stream
     return stream
+
+
+def comment(text: str) -> bytes:
+    """An SSE comment, which clients skip. `text` is one line."""
+    return f": {text}\n\n".encode()

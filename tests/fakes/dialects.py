@@ -5,6 +5,7 @@ from __future__ import annotations
 from stoker.ipc.framing import Dialect
 from stoker.ipc.messages import (
     Cancel,
+    CountTokens,
     Forget,
     Generate,
     Hello,
@@ -20,7 +21,9 @@ from stoker.ipc.messages import (
 )
 
 WORKER = Dialect(
-    requests=[Load, Warm, Generate, Statistics, Prefixes, Pin, Forget], notifications=[Cancel], results=Welcome
+    requests=[Load, Warm, Generate, CountTokens, Statistics, Prefixes, Pin, Forget],
+    notifications=[Cancel],
+    results=Welcome,
 )
 DAEMON = Dialect(requests=[Hello], notifications=[Progress, Step], results=WorkerResult)
 CLIENT = Dialect()

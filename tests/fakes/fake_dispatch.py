@@ -11,7 +11,7 @@ import anyio
 
 from stoker.daemon.dispatch import Output, Started
 from stoker.ipc.control_messages import Rates, Readiness, RequestCounts, StatusReport, WarmupStatus
-from stoker.ipc.messages import Delta, Finished, Generate, Usage
+from stoker.ipc.messages import CountTokens, Delta, Finished, Generate, Usage
 
 STARTED = Started(cached_tokens=7, prompt_tokens=9)
 USAGE = Usage(prompt_tokens=9, completion_tokens=3, cached_tokens=7)
@@ -57,6 +57,7 @@ class FakeDispatch:
     def __init__(self, script: Iterable[Step]) -> None:
         self.script: Iterable[Step] = script
         self.bodies: list[Generate] = []
+        self.counted: list[CountTokens] = []
         self.finished = 0
         self.left_early = anyio.Event()
 
@@ -70,6 +71,16 @@ class FakeDispatch:
         finally:
             if self.finished == before:
                 self.left_early.set()
+
+    async def count_tokens(self, body: CountTokens) -> int:
+        """Count as many as the next step of the script says, or fail like it."""
+        self.counted.append(body)
+        for step in self.script:
+            if isinstance(step, Exception):
+                raise step
+            if isinstance(step, Started):
+                return step.prompt_tokens
+        return 0
 
     async def _play(self) -> AsyncIterator[Output]:
         for step in self.script:

@@ -40,6 +40,7 @@ from stoker.ipc.messages import (
     CacheFigures,
     Cancel,
     ChatPrompt,
+    CountTokens,
     Delta,
     Figures,
     Finished,
@@ -58,6 +59,7 @@ from stoker.ipc.messages import (
     Statistics,
     Step,
     TextPrompt,
+    TokenCount,
     Usage,
     Warm,
     Warmed,
@@ -117,7 +119,7 @@ class FakeWorker:
         hello = Hello(protocol=self._scenario.hello.protocol, pid=os.getpid(), stoker="fake", python="fake")
         self._link.emit(Request(0, hello))
         self._reach("hello", Job())
-        requests = (Load, Warm, Generate, Statistics, Prefixes, Pin, Forget)
+        requests = (Load, Warm, Generate, CountTokens, Statistics, Prefixes, Pin, Forget)
         decoder = FrameDecoder(Dialect(requests=requests, notifications=(Cancel,), results=Welcome))
         while True:
             for frame in decoder.feed(self._link.receive()):
@@ -157,6 +159,8 @@ class FakeWorker:
                 self._warm_up(job, body)
             case Generate() as body:
                 self._generate(job, body)
+            case CountTokens(prompt=prompt):
+                self._link.emit(Response(job.id, TokenCount(tokens=self._prompt_size(prompt)[0])))
             case Prefixes() | Pin() | Forget() as body:
                 self._about_known(job, body)
             case _:

@@ -255,7 +255,9 @@ def test_each_method_has_an_example(body: type[Body]) -> None:
     assert any(f'"method":"{body.METHOD}"' in example.line for _, example in GOOD)
 
 
-@pytest.mark.parametrize("kind", ["welcome", "loaded", "warmed", "finished", "figures", "prefixlist", "noted"])
+@pytest.mark.parametrize(
+    "kind", ["welcome", "loaded", "warmed", "finished", "tokencount", "figures", "prefixlist", "noted"]
+)
 def test_each_result_has_an_example(kind: str) -> None:
     """No result of the worker socket goes without a line that shows it."""
     assert any(f'"kind":"{kind}"' in example.line for _, example in GOOD)

@@ -28,6 +28,7 @@ from stoker.ipc.framing import (
 from stoker.ipc.messages import (
     PROTOCOL_VERSION,
     Cancel,
+    CountTokens,
     Finished,
     Forget,
     Generate,
@@ -210,6 +211,7 @@ JOB_EXAMPLES: tuple[Job, ...] = (
     Load(model="embedded", cache_dir="/nowhere"),
     Warm(prefixes=()),
     ASK,
+    CountTokens(prompt=TextPrompt(text="How many?")),
     Statistics(),
     Prefixes(),
     Pin(name="learned-00000000"),

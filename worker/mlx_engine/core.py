@@ -13,6 +13,7 @@ import psutil
 from ...ipc.framing import Notification, Response
 from ...ipc.messages import (
     CacheFigures,
+    CountTokens,
     Figures,
     Forget,
     Generate,
@@ -80,6 +81,8 @@ class MlxCore:
                 self._load(request_id, body, submitted)
             case Generate():
                 self._loaded().generate(request_id, body, submitted)
+            case CountTokens(prompt=prompt):
+                self._emit(Response(request_id, self._loaded().count(prompt)))
             case Warm():
                 self._loaded().warm(request_id, body)
             case Statistics():

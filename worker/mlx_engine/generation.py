@@ -82,6 +82,7 @@ class Generation:
             ),
             text=last.text,
             channel=last.channel,
+            stop=self.text.stop,
             prefill_seconds=round(first - self.submitted, 6),
             decode_seconds=round(now - first, 6),
         )

@@ -15,7 +15,8 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from ...ipc.framing import Frame, Notification
-from ...ipc.messages import Delta, Figures, Generate, Id, Load, Progress, Step, Warm
+from ...ipc.messages import Delta, Figures, Generate, Id, Load, Progress, Prompt, Step, TokenCount, Warm
+from ..chat import prompt_tokens
 from ..engine import Emit
 from ..errors import GenerationFailed
 from ..normalise import normalised
@@ -119,6 +120,15 @@ class Scheduler:
         self._waiting[request_id] = generation
         generation.cached = self.cache.covered(generation.tokens[:-1])
         self._progress(generation, generation.cached)
+
+    def count(self, prompt: Prompt) -> TokenCount:
+        """How many tokens a generation would count for a prompt.
+
+        Raises:
+            InvalidPrompt: It can't be rendered.
+        """
+        prompt = normalised(prompt, normalise=self._normalise)
+        return TokenCount(tokens=len(prompt_tokens(self.loaded.tokenizer, prompt)))
 
     def _new_generation(
         self, request_id: Id, body: Generate, admitted: Admitted, text: TextStream, submitted: float

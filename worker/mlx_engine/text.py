@@ -29,16 +29,16 @@ class StopScanner:
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stop for stop in stops if stop)
         self._held = ""
-        self.found = False
+        self.found: str | None = None
 
     def add(self, text: str) -> str:
         """The text that may be shown now."""
-        if self.found:
+        if self.found is not None:
             return ""
         self._held += text
-        places = [place for stop in self._stops if (place := self._held.find(stop)) >= 0]
-        self.found = bool(places)
-        shown = self._held[: min(places)] if places else self._held[: self._safe()]
+        places = [(place, stop) for stop in self._stops if (place := self._held.find(stop)) >= 0]
+        place, self.found = min(places, default=(self._safe(), None))
+        shown = self._held[:place]
         self._held = "" if places else self._held[len(shown) :]
         return shown
 
@@ -80,6 +80,11 @@ class TextStream:
     @property
     def stopped(self) -> bool:
         """A stop string was found; no text comes any more."""
+        return self._stops.found is not None
+
+    @property
+    def stop(self) -> str | None:
+        """The stop string that was found."""
         return self._stops.found
 
     @property

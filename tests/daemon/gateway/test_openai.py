@@ -14,7 +14,6 @@ from tests.fakes.fake_dispatch import (
     USAGE,
     FakeBackend,
     FakeModels,
-    Hold,
     answer,
     delta,
     playing,
@@ -223,22 +222,6 @@ async def test_model_id_may_contain_a_plain_slash() -> None:
     reply = await exchange(FakeBackend(), "GET", "/v1/models/models/SmolLM2-135M-Instruct")
 
     assert reply.json["id"] == "models/SmolLM2-135M-Instruct"
-
-
-async def test_name_is_checked_once_the_model_is_known() -> None:
-    """Before the first load any name may be the model's; after admission a wrong one is a 404."""
-    hold = Hold()
-    backend = playing(hold, *answer("Hi"))
-    backend.models = FakeModels(id=None, aliases=())
-    async with serving(backend) as address, connected(address) as client:
-        await client.ask("POST", CHAT, chat(model="other", stream=True))
-        await hold.reached.wait()
-        backend.models.id = "known"
-        hold.let_go.set()
-        reply = await client.reply()
-
-    assert reply.status == 404
-    assert "`known`" in reply.error["message"]
 
 
 async def test_model_that_is_not_known_yet_is_a_503() -> None:

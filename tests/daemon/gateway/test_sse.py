@@ -9,9 +9,8 @@ import anyio
 import openai
 import pytest
 
-from stoker.daemon.dispatch import PrefillProgress, Unavailable
-from stoker.daemon.gateway import sse
-from stoker.daemon.gateway.sse import Pace
+from stoker.daemon.dispatch import PrefillProgress, Unavailable, Waiting
+from stoker.daemon.gateway import sse, streaming
 from stoker.ipc.messages import Finished
 from tests.fakes.fake_dispatch import FINISHED, STARTED, USAGE, FakeBackend, Hold, answer, delta, playing
 from tests.fakes.http import chat, connected, events_of, exchange, sdk, serving
@@ -25,25 +24,47 @@ async def gather(stream: AsyncIterator[Any], pieces: list[str | None]) -> None:
         pieces.append(chunk.choices[0].delta.content)  # noqa: PERF401 - a comprehension would lose them
 
 
-def test_pace_lets_one_through_per_interval() -> None:
-    """The first time is one interval after the beginning, the next one interval after that."""
-    now = 0.0
-    pace = Pace(3.0, lambda: now)
-    due = []
-    for now in (0.0, 2.9, 3.0, 3.1, 5.9, 6.0, 20.0, 20.1):  # noqa: B007 - the clock reads it
-        due.append(pace.due())  # noqa: PERF401 - the clock moves between two readings
-
-    assert due == [False, False, True, False, False, True, True, False]
+@pytest.mark.anyio
+async def test_silence_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While nothing else is to be said, comments tell how far the prompt is."""
+    monkeypatch.setattr(sse, "ALIVE_INTERVAL", 0.01)
+    backend = playing(STARTED, PrefillProgress(done=512, total=1832), hold := Hold(), FINISHED)
+    async with serving(backend) as address, connected(address) as client:
+        await client.ask("POST", CHAT, chat(stream=True))
+        await client.until(b": prefill 512/1832\n\n")
+        hold.let_go.set()
+        await client.until(b"data: [DONE]")
 
 
 @pytest.mark.anyio
-async def test_long_prefill_shows_life(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the prompt is read, comments tell how far it is."""
-    monkeypatch.setattr(sse, "COMMENT_INTERVAL", 0.0)
-    script = (STARTED, PrefillProgress(done=512, total=1832), delta("Hi"), FINISHED)
-    reply = await exchange(playing(*script), "POST", CHAT, chat(stream=True))
+async def test_long_wait_shows_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream that waits for a worker for long is opened, tells where it stands, and then goes its usual way."""
+    monkeypatch.setattr(sse, "ALIVE_INTERVAL", 0.01)
+    monkeypatch.setattr(streaming, "PATIENCE", 0.01)
+    backend = playing(Waiting("loading", ahead=2), hold := Hold(), *answer("Hi"))
+    async with serving(backend) as address, connected(address) as client:
+        await client.ask("POST", CHAT, chat(stream=True))
+        head = await client.until(b"\r\n\r\n")
+        await client.until(b": loading, 2 ahead\n\n")
+        hold.let_go.set()
+        await client.until(b"data: [DONE]")
 
-    assert b"\n\n: prefill 512/1832\n\ndata: " in reply.body
+    assert b"X-Stoker-Phase: loading\r\nX-Stoker-Ahead: 2\r\n" in head
+
+
+@pytest.mark.anyio
+async def test_refusal_after_a_long_wait_ends_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once a stream is open, a refusal is its last event."""
+    monkeypatch.setattr(streaming, "PATIENCE", 0.01)
+    backend = playing(Waiting("loading", ahead=0), hold := Hold(), Unavailable("the model can't be loaded"))
+    async with serving(backend) as address, connected(address) as client:
+        await client.ask("POST", CHAT, chat(stream=True))
+        await client.until(b"\r\n\r\n")
+        hold.let_go.set()
+        rest = await client.rest()
+
+    assert b"the model can't be loaded" in rest
+    assert b"[DONE]" not in rest
 
 
 # -- failures in the middle --------------------------------------------------------------------------------
