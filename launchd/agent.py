@@ -25,6 +25,11 @@ def plist(job: Job) -> bytes:
     return plistlib.dumps(keys(job), sort_keys=False)
 
 
+def exit_timeout(job: Job) -> int:
+    """Seconds between launchd's TERM and its KILL."""
+    return int(job.stop_seconds + STOP_MARGIN)
+
+
 def keys(job: Job) -> dict[str, Any]:
     """What is in it.
 
@@ -40,7 +45,7 @@ def keys(job: Job) -> dict[str, Any]:
         "RunAtLoad": True,
         "KeepAlive": {"SuccessfulExit": False},
         "ThrottleInterval": 15,
-        "ExitTimeOut": int(job.stop_seconds + STOP_MARGIN),
+        "ExitTimeOut": exit_timeout(job),
         "ProcessType": "Interactive",
         "Umask": "077",
         "WorkingDirectory": job.environment.get("HOME", "/"),

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from .agent import LABEL, STOP_MARGIN, plist
+from .agent import LABEL, exit_timeout, plist
 from .calling import Reply
 from .job import Job, ManagerError, Plan, Standing, write_atomically
 from .launchctl import (
@@ -31,7 +31,9 @@ POLL = 0.25
 """Seconds between two looks at what launchd has done."""
 BOOTSTRAP_PATIENCE = 30.0
 """Seconds for a `bootstrap` that meets an old instance on its way out: the label was seen taken for 3 to 5 s."""
-DEFAULT_STOP = 60.0
+AFTER_KILL = 15.0
+"""Seconds that launchd gets after its own KILL, to let the label go."""
+DEFAULT_STOP = 65.0
 """Seconds to wait for an old instance whose own stop budget is not known."""
 
 
@@ -85,7 +87,7 @@ class LaunchAgent:
         except OSError as error:
             raise ManagerError(f"cannot make {job.log.parent}: {error.strerror}; check its owner") from error
         write_atomically(self.path, plist(job))
-        self._remove(domain, job.stop_seconds + STOP_MARGIN)
+        self._remove(domain, exit_timeout(job) + AFTER_KILL)
         # Always: a `disabled` from long ago outlives an uninstall, and then bootstrap fails with 5.
         self._must("enable", f"{domain}/{LABEL}")
         self._bootstrap(domain)

@@ -23,7 +23,7 @@ from stoker.launchd.launch_agent import LaunchAgent
 from stoker.launchd.launchctl import Launchctl
 from tests.fakes import fake_launchd
 
-SECOND = 0.02
+SECOND = 0.03
 """How long a second of the fake launchd lasts."""
 
 

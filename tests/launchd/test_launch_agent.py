@@ -106,7 +106,7 @@ def test_old_daemon_that_never_goes(mac: Mac) -> None:
     mac.behaves(label_lag=1000)
     mac.agent().install(mac.job(stop_seconds=1))
     mac.pid()
-    with pytest.raises(ManagerError, match="has not ended after 16 s; look at `stoker logs`"):
+    with pytest.raises(ManagerError, match="has not ended after 31 s; look at `stoker logs`"):
         mac.agent().install(mac.job(stop_seconds=1))
 
 
