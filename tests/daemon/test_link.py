@@ -25,6 +25,8 @@ from stoker.ipc.messages import (
     Progress,
     Result,
     Statistics,
+    TokenLogprob,
+    ToolCall,
     Welcome,
 )
 from tests.fakes.fake_peer import FINISHED, GENERATE, USAGE, joined, linked
@@ -223,6 +225,18 @@ async def test_unread_text_is_joined() -> None:
 
         delta = await mailbox.get()
         assert delta == Delta(target=target, tokens=tuple(range(50)), text="".join(f"{n} " for n in range(50)))
+
+
+async def test_unread_calls_and_log_probabilities_are_joined() -> None:
+    """Nothing that comes beside the text is lost where deltas become one."""
+    async with linked() as (link, peer), link.ask(GENERATE) as (target, mailbox):
+        calls = tuple(ToolCall(name=name, arguments="{}") for name in ("a", "b"))
+        logprobs = tuple(TokenLogprob(token=token, bytes=(65,), logprob=-1.0) for token in (1, 2))
+        for token, call, logprob in zip((1, 2), calls, logprobs, strict=True):
+            await peer.say(Delta(target=target, tokens=(token,), calls=(call,), logprobs=(logprob,)))
+        await settled()
+
+        assert await mailbox.get() == Delta(target=target, tokens=(1, 2), calls=calls, logprobs=logprobs)
 
 
 async def test_channels_are_kept_apart() -> None:
