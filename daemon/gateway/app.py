@@ -8,6 +8,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from . import anthropic_errors
+from .anthropic import Anthropic
 from .backend import Backend
 from .errors import ApiError, explained
 from .guard import guarding
@@ -24,6 +25,7 @@ def application(backend: Backend) -> web.Application:
     app = web.Application(client_max_size=BODY_LIMIT, middlewares=[_in_shape, guarding(backend.host)])
     app.on_response_prepare.append(anthropic_errors.label)
     app.add_routes(OpenAI(backend).routes())
+    app.add_routes(Anthropic(backend).routes())
     app.add_routes(Pages(backend).routes())
     return app
 
