@@ -43,7 +43,7 @@ class Anthropic:
         """Answer a conversation."""
         call = read_messages(await _body(request))
         require_known(self._backend.models, call.model)
-        label = new_label(call.model, anthropic_errors.request_id(request), show_thinking=call.show_thinking)
+        label = new_label(call, anthropic_errors.request_id(request))
         async with self._backend.dispatch.generate(call.body) as outputs:
             if call.stream:
                 return await stream(request, outputs, Events(label))
@@ -65,12 +65,12 @@ async def _body(request: web.Request) -> bytes:
 
 
 async def _whole(label: Label, outputs: AsyncIterator[Output]) -> AnswerMessage:
-    gathering = Gathering()
+    gathering = Gathering(label)
     async for output in outputs:
         if isinstance(output, Delta):
             gathering.add(output)
         elif isinstance(output, Finished):
-            return gathering.message(output, label)
+            return gathering.message(output)
     raise unfinished()
 
 

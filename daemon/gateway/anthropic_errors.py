@@ -32,7 +32,7 @@ KINDS: Mapping[int, str] = {
 """The error's `type` by status; any other is `invalid_request_error` below 500, and `api_error` from there."""
 
 _TOO_LONG = "prompt is too long"
-"""How Anthropic begins the message about a full context: agents look for these words, and compact the conversation."""
+"""How Anthropic begins the message about a full context: agents look for it, and compact the conversation."""
 
 HEADER = "request-id"
 """The response header with the request's id, where Anthropic's SDKs look for it."""

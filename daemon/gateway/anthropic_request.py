@@ -35,11 +35,16 @@ T = TypeVar("T", bound=CountRequest)
 
 @dataclass(frozen=True, slots=True)
 class MessagesCall:
-    """A request, understood. Without `show_thinking` the client wants to know only that the model thought."""
+    """A request, understood.
+
+    Without `show_thinking` the client wants to know only that the model thought; with `only_warm` it wants the prompt
+    computed for later, and no answer.
+    """
 
     model: str
     stream: bool
     show_thinking: bool
+    only_warm: bool
     body: Generate
 
 
@@ -59,17 +64,18 @@ def read_messages(data: bytes) -> MessagesCall:
     """
     request = _decoded(data, _MESSAGES)
     tools = tuple(_tools(request.tools or ()))
+    only_warm = request.max_tokens == 0
     body = Generate(
         prompt=_prompt(request, tools),
-        max_tokens=request.max_tokens,
+        max_tokens=1 if only_warm else request.max_tokens,  # the worker answers with one token at least
         sampling=_sampling(request),
         stop=request.stop_sequences or (),
         constraint=_constraint(request, tools),
         parallel_calls=not (request.tool_choice and request.tool_choice.disable_parallel_tool_use),
-        keep=_is_to_be_kept(request, tools),
+        keep=only_warm or _is_to_be_kept(request, tools),
     )
     shown = request.thinking is None or request.thinking.display != "omitted"
-    return MessagesCall(request.model, bool(request.stream), shown, body)
+    return MessagesCall(request.model, bool(request.stream), shown, only_warm, body)
 
 
 def read_count(data: bytes) -> CountCall:
@@ -102,7 +108,7 @@ def _wrong_field(complaint: str, prefix: str = "") -> ApiError:
     what, path = (parts["what"], parts["path"] or "") if parts else (complaint, "")
     path = f"{prefix}.{path}".replace(".[", "[").strip(".")
     if (content := _CONTENT.fullmatch(path)) and what.startswith("Invalid value"):
-        return _wrong_content(content["block"], what.removeprefix("Invalid value "))
+        return _wrong_content(content["block"], what.removeprefix("Invalid value ").strip("'"))
     field = _FIELD.match(what)
     if field is None:
         return _invalid(path, f"{path or 'body'}: {what}.")
@@ -120,8 +126,8 @@ def _wrong_field(complaint: str, prefix: str = "") -> ApiError:
 def _wrong_content(path: str, kind: str) -> ApiError:
     return ApiError(
         400,
-        f"{path}: content of type {kind} is not supported here; this server takes text, thinking, calls of tools and "
-        "their results as text, and never fetches a URL.",
+        f"{path}: content of type `{kind}` is not supported here; this server takes text, thinking, calls of tools "
+        "and their results as text, and never fetches a URL.",
         param=path,
         code="unsupported_content",
     )
@@ -154,7 +160,7 @@ def _refuse_edits(request: CountRequest) -> None:
     for index, edit in enumerate(edits):
         if not edit.type.startswith("clear_thinking_"):
             path = f"context_management.edits[{index}]"
-            raise _unsupported(f"{path} (`{edit.type}`)", "leave it out, and shorten the conversation yourself")
+            raise _unsupported(path, f"leave `{edit.type}` out, and shorten the conversation yourself")
 
 
 # -- the prompt --------------------------------------------------------------------------------------------

@@ -16,7 +16,9 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 from msgspec import Meta
 
-PositiveInt: TypeAlias = Annotated[int, Meta(ge=1)]
+LARGEST = (1 << 31) - 1
+"""Of counts: what any worker's arithmetic can take."""
+
 Name: TypeAlias = Annotated[str, Meta(min_length=1)]
 
 Cache: TypeAlias = dict[str, Any] | None
@@ -193,12 +195,12 @@ class CountRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class MessagesRequest(CountRequest, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of `POST /v1/messages`."""
 
-    max_tokens: PositiveInt
+    max_tokens: Annotated[int, Meta(ge=0, le=LARGEST)]
     stream: bool | None = None
     stop_sequences: tuple[Name, ...] | None = None
     temperature: Annotated[float, Meta(ge=0, le=1)] | None = None
     top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
-    top_k: Annotated[int, Meta(ge=0)] | None = None
+    top_k: Annotated[int, Meta(ge=0, le=LARGEST)] | None = None
 
     metadata: dict[str, Any] | None = None
     service_tier: str | None = None
