@@ -12,6 +12,7 @@ from .errors import ApiError, explained
 from .guard import guarding
 from .openai import OpenAI
 from .pages import Pages
+from .responses import Responses
 from .sse import STREAM, EventStream
 
 BODY_LIMIT = 32 * 1024 * 1024
@@ -22,6 +23,7 @@ def application(backend: Backend) -> web.Application:
     """The HTTP API over `backend`; run it with `server.runner`, or cancellation won't work."""
     app = web.Application(client_max_size=BODY_LIMIT, middlewares=[_in_shape, guarding(backend.host)])
     app.add_routes(OpenAI(backend).routes())
+    app.add_routes(Responses(backend).routes())
     app.add_routes(Pages(backend).routes())
     return app
 
