@@ -14,6 +14,7 @@ from .errors import ApiError, explained
 from .guard import guarding
 from .openai import OpenAI
 from .pages import Pages
+from .responses import Responses
 from .sse import STREAM, EventStream
 
 BODY_LIMIT = 32 * 1024 * 1024
@@ -25,6 +26,7 @@ def application(backend: Backend) -> web.Application:
     app = web.Application(client_max_size=BODY_LIMIT, middlewares=[_in_shape, guarding(backend.host)])
     app.on_response_prepare.append(anthropic_errors.label)
     app.add_routes(OpenAI(backend).routes())
+    app.add_routes(Responses(backend).routes())
     app.add_routes(Anthropic(backend).routes())
     app.add_routes(Pages(backend).routes())
     return app
