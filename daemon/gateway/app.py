@@ -7,6 +7,7 @@ import contextlib
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from . import anthropic_errors
 from .backend import Backend
 from .errors import ApiError, explained
 from .guard import guarding
@@ -21,6 +22,7 @@ BODY_LIMIT = 32 * 1024 * 1024
 def application(backend: Backend) -> web.Application:
     """The HTTP API over `backend`; run it with `server.runner`, or cancellation won't work."""
     app = web.Application(client_max_size=BODY_LIMIT, middlewares=[_in_shape, guarding(backend.host)])
+    app.on_response_prepare.append(anthropic_errors.label)
     app.add_routes(OpenAI(backend).routes())
     app.add_routes(Pages(backend).routes())
     return app
@@ -41,13 +43,20 @@ async def _refuse(request: web.Request, error: Exception) -> web.StreamResponse:
         return web.Response(status=499) if stream is None else stream.response
     refusal = explained(error)
     if stream is None:
-        response = refusal.response()
+        response = refusal.response(_document(request, refusal))
         if isinstance(error, web.RequestPayloadError):
             response.force_close()  # where the next request would begin can't be known
         return response
     with contextlib.suppress(ConnectionError):  # the client left meanwhile; there is nobody to tell
         await stream.break_off(refusal)
     return stream.response
+
+
+def _document(request: web.Request, refusal: ApiError) -> bytes:
+    """The refusal in the shape of the API that was called."""
+    if anthropic_errors.is_anthropic(request.path):
+        return anthropic_errors.document(refusal, anthropic_errors.request_id(request))
+    return refusal.document()
 
 
 def _has_left(request: web.Request) -> bool:
