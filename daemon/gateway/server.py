@@ -41,7 +41,14 @@ def _without_details(record: logging.LogRecord) -> bool:
     return True
 
 
+def _first_line(record: logging.LogRecord) -> bool:
+    # asyncio adds the reprs of tasks and their exceptions to what it says, a line each.
+    record.msg, record.args = record.getMessage().partition("\n")[0], None
+    return _without_details(record)
+
+
 _log.addFilter(_without_details)
+logging.getLogger("asyncio").addFilter(_first_line)
 
 
 def runner(backend: Backend, *, shutdown_timeout: float = 5.0) -> web.AppRunner:
