@@ -13,7 +13,6 @@ from stoker.daemon.gateway import runner, server
 from tests.fakes.fake_dispatch import STARTED, FakeBackend, Hold, answer, delta, playing
 from tests.fakes.http import Address, chat, connected, serving
 
-
 CHAT = "/v1/chat/completions"
 POST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
 
