@@ -31,6 +31,9 @@ KINDS: Mapping[int, str] = {
 }
 """The error's `type` by status; any other is `invalid_request_error` below 500, and `api_error` from there."""
 
+_TOO_LONG = "prompt is too long"
+"""How Anthropic begins the message about a full context: agents look for these words, and compact the conversation."""
+
 HEADER = "request-id"
 """The response header with the request's id, where Anthropic's SDKs look for it."""
 
@@ -74,7 +77,7 @@ async def label(request: web.BaseRequest, response: web.StreamResponse) -> None:
 def document(error: ApiError, request_id: str) -> bytes:
     """An error as Anthropic's JSON object; our `code` is in it as `details.error_code`."""
     kind = KINDS.get(error.status) or ("invalid_request_error" if error.status < 500 else "api_error")
-    details = _Details(error.fault.code) if error.fault.code else None
-    return msgspec.json.encode(
-        _ErrorDocument(error=_Fault(kind, error.fault.message, details), request_id=request_id)
-    )
+    fault = error.fault
+    message = f"{_TOO_LONG}: {fault.message}" if fault.code == "context_length_exceeded" else fault.message
+    details = _Details(fault.code) if fault.code else None
+    return msgspec.json.encode(_ErrorDocument(error=_Fault(kind, message, details), request_id=request_id))

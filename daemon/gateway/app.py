@@ -8,6 +8,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from . import anthropic_errors, cors
+from .anthropic import Anthropic
 from .backend import Backend
 from .errors import ApiError, explained
 from .guard import guarding
@@ -16,6 +17,9 @@ from .manners import BadFraming, before_the_handler, check_encoding, check_frami
 from .openai import OpenAI
 from .pages import Pages
 from .sse import STREAM, EventStream
+
+APIS = (OpenAI, Anthropic, Pages)
+"""What serves; each has endpoints over one backend."""
 
 BODY_LIMIT = 32 * 1024 * 1024
 """Longest request body in bytes, after decompression."""
@@ -41,8 +45,8 @@ def application(backend: Backend) -> web.Application:
     app.on_response_prepare.append(anthropic_errors.label)
     app.on_response_prepare.append(cors.Label(access.origins))
     app.on_response_prepare.append(_sign)
-    app.add_routes(map(_unexpecting, OpenAI(backend).routes()))
-    app.add_routes(map(_unexpecting, Pages(backend).routes()))
+    for api in APIS:
+        app.add_routes(map(_unexpecting, api(backend).routes()))
     return app
 
 
