@@ -17,9 +17,11 @@ from typing import Any
 import msgspec
 import platformdirs
 
+from ..ipc.messages import WarmPrefix
 from .model_path import ModelPathError, resolve_model, warn_of_prompt_file
 from .runtime_dir import RuntimeDirError, check_length
 from .settings import KEYS, Key, Settings
+from .warmups import WarmupError, read_warmups
 
 CLIENT_KEYS = frozenset({"socket", "runtime_dir", "log_dir"})
 """What a program that only asks the daemon needs; a mistake in another key must not keep it from asking."""
@@ -54,10 +56,11 @@ class _Given:
     base: Path
     text: bool = True
 
-    def refused(self, allowed: str) -> ConfigurationError:
-        shown = repr(self.value)
+    def refused(self, allowed: str, *, name: str | None = None, value: object = None) -> ConfigurationError:
+        """Why it can't be used; `name` and `value` are those of a part of it that is at fault."""
+        shown = repr(self.value if name is None else value)
         shown = shown if len(shown) <= SHOWN else shown[:SHOWN] + "…"
-        message = f"{self.key.name} = {shown} (from {self.source}) can't be used: {allowed}"
+        message = f"{name or self.key.name} = {shown} (from {self.source}) can't be used: {allowed}"
         return ConfigurationError(message, key=self.key.name, source=self.source)
 
 
@@ -124,7 +127,7 @@ def _from_flags(flags: Mapping[str, object]) -> Iterator[_Given]:
 
 def _from_environment(environ: Mapping[str, str], warnings: list[str]) -> Iterator[_Given]:
     for key in KEYS.values():
-        value = environ.get(key.env, "").strip()
+        value = environ.get(key.env, "").strip() if key.env else ""
         if not value:
             continue  # an empty variable is how shells unset one for a command
         one = _Given(key, value, key.env, Path.cwd())
@@ -175,6 +178,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
 def _convert(one: _Given) -> Any:
     """The value in its setting's type."""
     value = one.value
+    if one.key.name == "warmup":
+        return _warmups(one)
     if one.text and isinstance(value, str):
         value = _from_text(value, one.key)
 
@@ -195,6 +200,13 @@ def _from_text(value: str, key: Key) -> object:
     if key.is_list:
         return [part.strip() for part in value.split(",")]
     return value
+
+
+def _warmups(one: _Given) -> tuple[WarmPrefix, ...]:
+    try:
+        return read_warmups(one.value, one.base)
+    except WarmupError as error:
+        raise one.refused(error.problem, name=error.key, value=error.value) from error
 
 
 def _model(one: _Given) -> str:
@@ -228,7 +240,7 @@ def _exposure(host: str) -> Iterator[str]:
 
 def _misspelt(environ: Mapping[str, str]) -> Iterator[str]:
     """Variables of nobody that look like one of ours."""
-    known = {key.env for key in KEYS.values()} | {"STOKER_CONFIG"}
+    known = {key.env for key in KEYS.values() if key.env} | {"STOKER_CONFIG"}
     for name in environ:
         if name.startswith("STOKER_") and name not in known:
             close = get_close_matches(name, known, n=1, cutoff=0.8)
@@ -239,10 +251,14 @@ def _misspelt(environ: Mapping[str, str]) -> Iterator[str]:
 def table() -> str:
     """All settings as a Markdown table."""
     rows = [
-        f"| `{key.name}` | {key.meaning} | {key.allowed} | {_quoted(key.default)} | `{key.env}` |"
+        f"| `{key.name}` | {key.meaning} | {key.allowed} | {_quoted(key.default)} | {_variable(key)} |"
         for key in KEYS.values()
     ]
     return "\n".join(["| key | meaning | allowed | default | environment |", "|---|---|---|---|---|", *rows])
+
+
+def _variable(key: Key) -> str:
+    return f"`{key.env}`" if key.env else "none"
 
 
 def _quoted(default: str) -> str:

@@ -264,7 +264,6 @@ def _policy(settings: Settings) -> Policy:
 
 
 def _launch(settings: Settings, sink: LineSink, command: Sequence[str], openblas: Path | None) -> Launch:
-    prompt = settings.warmup_system_file
     load = Load(
         model=settings.model,
         cache_dir=str(settings.cache_dir),
@@ -284,9 +283,17 @@ def _launch(settings: Settings, sink: LineSink, command: Sequence[str], openblas
         environ=lambda generation: worker_environment(os.environ, generation, openblas),
         socket_dir=settings.runtime_dir,
         load=load,
-        prefixes=(WarmPrefix(name="system", file=str(prompt) if prompt else None),),
+        prefixes=_prefixes(settings),
         sink=sink,
     )
+
+
+def _prefixes(settings: Settings) -> tuple[WarmPrefix, ...]:
+    """What is warmed at each start, in this order. Who configures prompts doesn't want the built-in one besides."""
+    prompt = settings.warmup_system_file
+    if prompt is None and settings.warmup:
+        return settings.warmup
+    return (*settings.warmup, WarmPrefix(name="system", file=str(prompt) if prompt else None))
 
 
 def _openblas_note(openblas: Path | None) -> tuple[str, ...]:

@@ -13,6 +13,8 @@ import msgspec
 import platformdirs
 from msgspec import Meta
 
+from ..ipc.messages import WarmPrefix
+
 Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=sys.float_info.max)]
 """Finite, and over 0."""
 Count: TypeAlias = Annotated[int, Meta(ge=1)]
@@ -20,8 +22,8 @@ Text: TypeAlias = Annotated[str, Meta(min_length=1)]
 
 
 def _says(description: str, *, env: str | None = None, default: str | None = None) -> Meta:
-    """Meaning of a key; its environment variable and its default where they aren't the obvious ones."""
-    extra = {name: value for name, value in (("env", env), ("default", default)) if value}
+    """Meaning of a key; its environment variable (empty: none) and its default where they aren't the obvious ones."""
+    extra = {name: value for name, value in (("env", env), ("default", default)) if value is not None}
     return Meta(description=description, extra=extra)
 
 
@@ -108,6 +110,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = None
 
+    warmup: Annotated[
+        tuple[WarmPrefix, ...],
+        _says("Prompts to warm, with tools and template arguments: see [Prompts to warm](#prompts-to-warm).", env=""),
+    ] = ()
     learned_prefixes: Annotated[
         int,
         Meta(ge=0, le=64),
@@ -197,7 +203,7 @@ def describe(annotation: Any, metas: tuple[Any, ...] = ()) -> str:
         return "one of " + ", ".join(get_args(annotation))
     if origin is tuple:
         return f"a list of {describe(get_args(annotation)[0])}"
-    plain = {bool: TRUTH, int: "a whole number", float: "a number of seconds", str: "text", Path: "a path"}
+    plain = {WarmPrefix: "tables, `[[warmup]]`", bool: TRUTH, int: "a whole number", float: "a number of seconds", str: "text", Path: "a path"}
     return plain[annotation] + _range([meta for meta in metas if isinstance(meta, Meta)])
 
 

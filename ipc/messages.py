@@ -101,6 +101,8 @@ class WarmPrefix(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     file: str | None = None
     tools: tuple[dict[str, Any], ...] = ()
     template_args: dict[str, Any] = {}
+    strict: bool = False
+    """A `file` that can't be used fails this prefix, instead of the built-in prompt taking its place."""
 
 
 # -- to the worker -----------------------------------------------------------------------------------------
