@@ -189,6 +189,14 @@ class Key:
 
 
 TRUTH = "true or false"
+_PLAIN = {
+    bool: TRUTH,
+    int: "a whole number",
+    float: "a number of seconds",
+    str: "text",
+    Path: "a path",
+    WarmPrefix: "tables, `[[warmup]]`",
+}
 
 
 def describe(annotation: Any, metas: tuple[Any, ...] = ()) -> str:
@@ -203,8 +211,7 @@ def describe(annotation: Any, metas: tuple[Any, ...] = ()) -> str:
         return "one of " + ", ".join(get_args(annotation))
     if origin is tuple:
         return f"a list of {describe(get_args(annotation)[0])}"
-    plain = {WarmPrefix: "tables, `[[warmup]]`", bool: TRUTH, int: "a whole number", float: "a number of seconds", str: "text", Path: "a path"}
-    return plain[annotation] + _range([meta for meta in metas if isinstance(meta, Meta)])
+    return _PLAIN[annotation] + _range([meta for meta in metas if isinstance(meta, Meta)])
 
 
 def _range(metas: list[Meta]) -> str:
