@@ -108,6 +108,8 @@ class WarmJob:
     def _warmed(self) -> Iterator[None]:
         """Warm one prefix after the other; yields after each chunk."""
         for plan in self._plans:
+            if self._reports and not self._cancelled:
+                yield  # the last chunk of one prefix and the first of the next are two
             start = self._began = time.perf_counter()
             before = self._cache.covered(plan.prefix.tokens)
             self._restored = 0
