@@ -33,7 +33,7 @@ from .life import Launch, Life, WorkerLife
 from .lifecycle import Event, Policy
 from .link import RequestRefused, WorkerLost
 from .model_path import EMBEDDED
-from .prefixes import KnownPrefixes
+from .prefixes import KnownPrefixes, latest
 from .process import LineSink
 from .readiness import NOTHING_YET, Board
 from .runtime_dir import RuntimeDirError, listen, private_directory, single_instance
@@ -84,6 +84,7 @@ class Service:
         self._notes = (*notes, *_openblas_note(self._openblas))
         self._started = time.monotonic()
         self._figures: Figures | None = None
+        self._figures_of = 0  # the generation
         self._port = settings.port
         self._launch = _launch(settings, sink, worker_command, self._openblas)
         self.host = settings.host
@@ -214,7 +215,7 @@ class Service:
             version=__version__,
             worker=_worker_status(life) if life else None,
             restarts=self.supervisor.departures,
-            prefixes=readiness.warmup.prefixes,
+            prefixes=latest(readiness.warmup.prefixes, figures),
             cache=figures.cache if figures else None,
             store=figures.store if figures else None,
             background=figures.background if figures else None,
@@ -229,6 +230,8 @@ class Service:
         link = self.supervisor.serving
         if link is None:
             return
+        if link.generation != self._figures_of:
+            self._figures, self._figures_of = None, link.generation
         with anyio.move_on_after(STATISTICS_TIMEOUT):
             try:
                 self._figures = await link.call(Statistics(), Figures)
@@ -265,7 +268,6 @@ def _policy(settings: Settings) -> Policy:
 
 
 def _launch(settings: Settings, sink: LineSink, command: Sequence[str], openblas: Path | None) -> Launch:
-    prompt = settings.warmup_system_file
     load = Load(
         model=settings.model,
         cache_dir=str(settings.cache_dir),
@@ -285,9 +287,17 @@ def _launch(settings: Settings, sink: LineSink, command: Sequence[str], openblas
         environ=lambda generation: worker_environment(os.environ, generation, openblas),
         socket_dir=settings.runtime_dir,
         load=load,
-        prefixes=(WarmPrefix(name="system", file=str(prompt) if prompt else None),),
+        prefixes=_prefixes(settings),
         sink=sink,
     )
+
+
+def _prefixes(settings: Settings) -> tuple[WarmPrefix, ...]:
+    """What is warmed at each start, in this order. Who configures prompts doesn't want the built-in one besides."""
+    prompt = settings.warmup_system_file
+    if prompt is None and settings.warmup:
+        return settings.warmup
+    return (*settings.warmup, WarmPrefix(name="system", file=str(prompt) if prompt else None))
 
 
 def _openblas_note(openblas: Path | None) -> tuple[str, ...]:

@@ -13,6 +13,8 @@ import msgspec
 import platformdirs
 from msgspec import Meta
 
+from ..ipc.messages import WarmPrefix
+
 Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=sys.float_info.max)]
 """Finite, and over 0."""
 Count: TypeAlias = Annotated[int, Meta(ge=1)]
@@ -24,8 +26,9 @@ Origin: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9+.-]*://[^/\s*?#@
 
 
 def _says(description: str, *, env: str | None = None, default: str | None = None, secret: bool = False) -> Meta:
-    """Meaning of a key; its environment variable and its default where they aren't the obvious ones."""
-    extra = {name: value for name, value in (("env", env), ("default", default), ("secret", secret)) if value}
+    """Meaning of a key; its environment variable (empty: none) and its default where they aren't the obvious ones."""
+    told = {"env": env, "default": default, "secret": secret or None}
+    extra = {name: value for name, value in told.items() if value is not None}
     return Meta(description=description, extra=extra)
 
 
@@ -135,6 +138,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = None
 
+    warmup: Annotated[
+        tuple[WarmPrefix, ...],
+        _says("Prompts to warm, with tools and template arguments: see [Prompts to warm](#prompts-to-warm).", env=""),
+    ] = ()
     learned_prefixes: Annotated[
         int,
         Meta(ge=0, le=64),
@@ -216,6 +223,14 @@ class Key:
 
 
 TRUTH = "true or false"
+_PLAIN = {
+    bool: TRUTH,
+    int: "a whole number",
+    float: "a number of seconds",
+    str: "text",
+    Path: "a path",
+    WarmPrefix: "tables, `[[warmup]]`",
+}
 
 
 def describe(annotation: Any, metas: tuple[Any, ...] = ()) -> str:
@@ -231,10 +246,7 @@ def describe(annotation: Any, metas: tuple[Any, ...] = ()) -> str:
     if origin is tuple:
         return f"a list of {describe(get_args(annotation)[0])}".replace("of one of", "of")
     named = _NAMED.get(next((meta.pattern for meta in metas if isinstance(meta, Meta) and meta.pattern), ""))
-    if named:
-        return named
-    plain = {bool: TRUTH, int: "a whole number", float: "a number of seconds", str: "text", Path: "a path"}
-    return plain[annotation] + _range([meta for meta in metas if isinstance(meta, Meta)])
+    return named or _PLAIN[annotation] + _range([meta for meta in metas if isinstance(meta, Meta)])
 
 
 def _pattern(alias: Any) -> str:
