@@ -35,6 +35,7 @@ from .link import RequestRefused, WorkerLost
 from .model_path import EMBEDDED
 from .prefixes import KnownPrefixes, latest
 from .process import LineSink
+from .pulse import Budgets
 from .readiness import NOTHING_YET, Board
 from .runtime_dir import RuntimeDirError, listen, private_directory, single_instance
 from .settings import Settings
@@ -91,7 +92,7 @@ class Service:
         self.access = Access(Keys(settings.api_keys), settings.open_endpoints, settings.allowed_origins)
         self.models = _models(settings)
         self.board = Board(NOTHING_YET)
-        self.supervisor = Supervisor(_policy(settings), self._make_life, self.board)
+        self.supervisor = Supervisor(_policy(settings), self._make_life, self.board, attention=self._launch.attention)
         limits = Limits(max_waiting=settings.max_waiting, wait_timeout=settings.wait_timeout_sec)
         self.dispatch = Dispatch(
             self.board, lambda: self.supervisor.serving, lambda: self.supervisor.last_words, limits
@@ -123,6 +124,7 @@ class Service:
                 async with anyio.create_task_group() as outer:
                     outer.start_soon(ControlServer(self).serve, listener)
                     outer.start_soon(self._obey_signals)
+                    outer.start_soon(self._launch.attention.keep)
                     for reader in beside:
                         outer.start_soon(reader, self.board)
                     async with self._http():
@@ -267,6 +269,15 @@ def _policy(settings: Settings) -> Policy:
     )
 
 
+def _budgets(settings: Settings) -> Budgets:
+    return Budgets(
+        first_token=settings.first_token_timeout_sec,
+        next_token=settings.next_token_timeout_sec,
+        probe_interval=settings.probe_interval_sec,
+        bad_answers=settings.bad_answers_limit,
+    )
+
+
 def _launch(settings: Settings, sink: LineSink, command: Sequence[str], openblas: Path | None) -> Launch:
     load = Load(
         model=settings.model,
@@ -289,6 +300,7 @@ def _launch(settings: Settings, sink: LineSink, command: Sequence[str], openblas
         load=load,
         prefixes=_prefixes(settings),
         sink=sink,
+        budgets=lambda: _budgets(settings),
     )
 
 
