@@ -219,7 +219,7 @@ async def test_poison_alone_costs_two_workers() -> None:
 
 
 async def test_suspects_are_tried_one_at_a_time() -> None:
-    """After a crash under three requests they are retried one by one, each until it has got further; newcomers after."""
+    """After a crash the requests that ran are retried one by one, each until it has got further; newcomers after."""
     async with stage(causes=True) as here, linked(1) as (one, peer), linked(2) as (two, successor):
         await here.serve(one)
         for name in "abc":
@@ -228,7 +228,7 @@ async def test_suspects_are_tried_one_at_a_time() -> None:
         await crash(here, peer)
         await here.client(asking("new"))
         await here.serve(two)
-        order = []
+        order: list[str] = []
         for _ in range(4):
             assert two.running == len(order) + 1
             target, body = await successor.asked_to_generate()
@@ -241,7 +241,7 @@ async def test_suspects_are_tried_one_at_a_time() -> None:
 
 
 async def test_poison_among_innocents_fails_alone() -> None:
-    """Of three requests under two crashes the poisonous one fails, and the others are answered by the third worker."""
+    """Of three requests under two crashes the poisonous one fails, and the third worker answers the others."""
     async with stage(causes=True) as here, linked(3) as (three, last):
         clients = {name: await here.client(asking(name)) for name in ("a", "poison", "c")}
         async with linked(1) as (one, peer):
