@@ -35,6 +35,7 @@ from .link import RequestRefused, WorkerLost
 from .model_path import EMBEDDED
 from .prefixes import KnownPrefixes
 from .process import LineSink
+from .pulse import Budgets
 from .readiness import NOTHING_YET, Board
 from .runtime_dir import RuntimeDirError, listen, private_directory, single_instance
 from .settings import Settings
@@ -90,7 +91,7 @@ class Service:
         self.host = settings.host
         self.models = _models(settings)
         self.board = Board(NOTHING_YET)
-        self.supervisor = Supervisor(_policy(settings), self._make_life, self.board)
+        self.supervisor = Supervisor(_policy(settings), self._make_life, self.board, attention=self._launch.attention)
         self.dispatch = Dispatch(
             self.board,
             lambda: self.supervisor.serving,
@@ -125,6 +126,7 @@ class Service:
                 async with anyio.create_task_group() as outer:
                     outer.start_soon(ControlServer(self).serve, listener)
                     outer.start_soon(self._obey_signals)
+                    outer.start_soon(self._launch.attention.keep)
                     for reader in beside:
                         outer.start_soon(reader, self.board)
                     async with self._http():
@@ -276,6 +278,15 @@ def _policy(settings: Settings) -> Policy:
     )
 
 
+def _budgets(settings: Settings) -> Budgets:
+    return Budgets(
+        first_token=settings.first_token_timeout_sec,
+        next_token=settings.next_token_timeout_sec,
+        probe_interval=settings.probe_interval_sec,
+        bad_answers=settings.bad_answers_limit,
+    )
+
+
 def _launch(settings: Settings, sink: LineSink, command: Sequence[str], openblas: Path | None) -> Launch:
     prompt = settings.warmup_system_file
     load = Load(
@@ -299,6 +310,7 @@ def _launch(settings: Settings, sink: LineSink, command: Sequence[str], openblas
         load=load,
         prefixes=(WarmPrefix(name="system", file=str(prompt) if prompt else None),),
         sink=sink,
+        budgets=lambda: _budgets(settings),
     )
 
 

@@ -134,6 +134,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     load_stall_timeout_sec: Annotated[
         Seconds, _says("How long loading may go on without any progress before the worker is replaced.")
     ] = 120.0
+    first_token_timeout_sec: Annotated[
+        Seconds,
+        _says(
+            "How long a ready worker may be silent while a prompt waits for its first token; "
+            "each report of progress begins it anew, so a long prefill is not bounded."
+        ),
+    ] = 120.0
+    next_token_timeout_sec: Annotated[
+        Seconds, _says("How long a worker may be silent in the middle of answers before it is replaced.")
+    ] = 60.0
+    probe_interval_sec: Annotated[
+        float,
+        Meta(ge=0, le=86400),
+        _says("Idle time after which a ready worker is asked for one token, as a sign of life; 0: never."),
+    ] = 300.0
+    bad_answers_limit: Annotated[
+        Count, _says("So many answers in a row that failed or were empty, and the worker is replaced.")
+    ] = 5
     drain_timeout_sec: Annotated[
         Seconds, _says("How long running answers may take to end when the worker is restarted or stopped.")
     ] = 30.0

@@ -4,8 +4,8 @@ When a worker crashes, every request that ran on it may have been the one. Each 
 on *probation* a suspect has no unproven company until it has got `PROOF` tokens further, or is answered. If the
 worker dies meanwhile, the request on probation has now been there in both deaths, so it is *convicted*: it alone
 fails, and whatever else ran is acquitted. Deaths that came from outside (a signal that somebody sent) suspect
-nobody; but the system's memory killer looks the same, so such losses are counted, as long as a request doesn't get
-any further between them.
+nobody; but where the system doesn't tell whether it killed for want of memory, that looks the same, so such losses
+are counted, as long as a request doesn't get any further between them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ PROOF = 8
 """Tokens beyond its last loss that acquit a request. More than one, because the last ones that a worker computed
 before it died may not have arrived."""
 
-_FROM_OUTSIDE = re.compile(r"^(killed by SIG(KILL|TERM|INT|HUP|QUIT|STOP)\b|ended by |exited with code 0\b)")
+_FROM_OUTSIDE = re.compile(
+    r"(killed by SIG(KILL|TERM|INT|HUP|QUIT)\b(?!.*: the system was out of memory)|ended by |exited with code 0\b)"
+)
 
 
 def is_from_outside(cause: str) -> bool:

@@ -191,6 +191,19 @@ def test_causes_in_the_words_of_process(code: int, by_us: str | None, outside: b
     assert is_from_outside(describe_exit(code, by_us)) is outside
 
 
+@pytest.mark.parametrize(
+    ("why", "outside"),
+    [
+        ("the system was out of memory", False),
+        ("somebody did it; the system was not out of memory", True),
+        ("somebody did it, or the system was out of memory", True),
+    ],
+)
+def test_memory_killer_is_not_from_outside(why: str, outside: bool) -> None:
+    """Where the system tells that it killed for want of memory, a request may be to blame; elsewhere nobody is."""
+    assert is_from_outside(f"killed by SIGKILL, not by Stoker: {why}") is outside
+
+
 @pytest.mark.parametrize("doom", ["the worker broke the protocol: garbage", "computed nothing for 60 s"])
 def test_dooms_are_not_from_outside(doom: str) -> None:
     """A worker that the daemon had to kill for what it did may have done it because of a request."""

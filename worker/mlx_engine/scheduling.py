@@ -108,7 +108,9 @@ class Scheduler:
         prompt = normalised(body.prompt, normalise=self._normalise)
         body = msgspec.structs.replace(body, prompt=prompt)
         admitted = admit(self.loaded, body)
-        if self._learner is not None and not body.emitted:  # else it was counted before its worker died
+        if self._learner is not None and not (
+            body.emitted or body.probe
+        ):  # else it was counted before its worker died
             self._learner.observe(prompt)
         text = TextStream(self.loaded.tokenizer, admitted.prompt, body.stop, chat=admitted.chat)
         ended = replay(text, admitted.emitted, self._ends)
@@ -118,7 +120,7 @@ class Scheduler:
             return
         self._make_room(generation)
         self._waiting[request_id] = generation
-        generation.cached = self.cache.covered(generation.tokens[:-1])
+        generation.cached = 0 if body.probe else self.cache.covered(generation.tokens[:-1])
         self._progress(generation, generation.cached)
 
     def count(self, prompt: Prompt) -> TokenCount:
@@ -143,6 +145,7 @@ class Scheduler:
             text=text,
             sampler=sampler_for(body.sampling, len(admitted.emitted)),
             submitted=submitted,
+            probe=body.probe,
         )
 
     def _make_room(self, newcomer: Generation) -> None:
@@ -173,10 +176,10 @@ class Scheduler:
         if generation := self._waiting.pop(target, None):
             prefill = generation.prefill
             if prefill is not None and prefill.done > generation.cached:
-                self._keep(Held(prefill.tokens[: prefill.done], prefill.kv))
+                self._keep(generation, Held(prefill.tokens[: prefill.done], prefill.kv))
             self._finish([], generation, "cancelled")
         elif generation := self._decoding.pop(target, None):
-            self._keep(self._decoder.remove(target))
+            self._keep(generation, self._decoder.remove(target))
             self._finish([], generation, "cancelled")
         for job in [job for job in self._warming if job.id == target]:
             job.cancel()
@@ -233,7 +236,7 @@ class Scheduler:
 
     def _started(self, generation: Generation) -> Prefill:
         """Looked up only now: a request before this one may have left what this one needs."""
-        hit = self.cache.lookup(generation.tokens)
+        hit = None if generation.probe else self.cache.lookup(generation.tokens)
         cached = hit.length if hit else 0
         kv = hit.kv if hit else None
         prefill = Prefill(
@@ -247,12 +250,12 @@ class Scheduler:
         generation.prefill = None
         held = Held(prefill.tokens, prefill.kv)
         if token in self._ends:
-            self._keep(held)
+            self._keep(generation, held)
             self._finish([], generation, "stop")
             return
         deltas = list(generation.hear(token))
         if reason := generation.ending():
-            self._keep(held)
+            self._keep(generation, held)
             self._finish(deltas, generation, reason)
             return
         start = Start(generation.id, held.tokens, held.kv, token, generation.left, generation.sampler)
@@ -285,7 +288,7 @@ class Scheduler:
             deltas += generation.hear(item.token)
         if reason := generation.ending() or item.ended:
             early, result = generation.finished(reason)
-            self._keep(item.held or self._decoder.remove(item.key))
+            self._keep(generation, item.held or self._decoder.remove(item.key))
             deltas += early
             results.append(result)
             del self._decoding[item.key]
@@ -295,9 +298,9 @@ class Scheduler:
 
     # -- what is left ----------------------------------------------------------------------------------------
 
-    def _keep(self, held: Held | None) -> None:
+    def _keep(self, generation: Generation, held: Held | None) -> None:
         """A conversation goes on more often than not; then its next turn begins with these tokens."""
-        if held is not None and held.tokens:
+        if held is not None and held.tokens and not generation.probe:
             self.cache.put(held.tokens, held.kv, exact_only=not self.loaded.trimmable)
 
     def _finish(self, deltas: list[Delta], generation: Generation, reason: Reason) -> None:
