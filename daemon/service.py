@@ -41,6 +41,7 @@ from .runtime_dir import RuntimeDirError, listen, private_directory, single_inst
 from .settings import Settings
 from .steward import Refusal
 from .supervisor import RewarmRefused, Supervisor
+from .suspects import cause_of
 
 Reader: TypeAlias = Callable[[Board], Coroutine[Any, Any, None]]
 """Follows the board beside the daemon, and is cancelled with it."""
@@ -93,9 +94,12 @@ class Service:
         self.models = _models(settings)
         self.board = Board(NOTHING_YET)
         self.supervisor = Supervisor(_policy(settings), self._make_life, self.board, attention=self._launch.attention)
-        limits = Limits(max_waiting=settings.max_waiting, wait_timeout=settings.wait_timeout_sec)
         self.dispatch = Dispatch(
-            self.board, lambda: self.supervisor.serving, lambda: self.supervisor.last_words, limits
+            self.board,
+            lambda: self.supervisor.serving,
+            lambda: self.supervisor.last_words,
+            _limits(settings),
+            lambda generation: cause_of(generation, self.supervisor.departures),
         )
         self._prefixes = KnownPrefixes(
             self.board, lambda: self.supervisor.serving, learning=settings.learned_prefixes > 0
@@ -252,6 +256,15 @@ def _why_no_port(host: str, port: int, error: OSError) -> str:
 def _models(settings: Settings) -> Models:
     model_id = EMBEDDED_ID if settings.model == EMBEDDED else Path(settings.model).name
     return Models(model_id, settings.aliases, settings.accept_any_model)
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        max_waiting=settings.max_waiting,
+        wait_timeout=settings.wait_timeout_sec,
+        attempts=settings.resume_attempts,
+        resume_timeout=settings.resume_timeout_sec,
+    )
 
 
 def _policy(settings: Settings) -> Policy:

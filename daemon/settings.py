@@ -117,6 +117,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     wait_timeout_sec: Annotated[Seconds, _says("How long a request may wait for a ready worker before a 503.")] = (
         300.0
     )
+    resume_attempts: Annotated[
+        Count,
+        _says("Workers in a row that a request may lose without getting further, before it is given up."),
+    ] = 3
+    resume_timeout_sec: Annotated[
+        Seconds, _says("How long after its arrival a request that lost its worker may still get another.")
+    ] = 3600.0
 
     kv_cache_warmup: Annotated[
         bool, _says("Whether to warm the system prompt before saying ready.", env="KV_CACHE_WARMUP")
