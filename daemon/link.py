@@ -133,7 +133,13 @@ def _merge(old: Mail, new: Mail) -> Mail | None:
     if isinstance(old, Progress) and isinstance(new, Progress):
         return new
     if isinstance(old, Delta) and isinstance(new, Delta) and old.channel == new.channel:
-        return msgspec.structs.replace(old, tokens=old.tokens + new.tokens, text=old.text + new.text)
+        return msgspec.structs.replace(
+            old,
+            tokens=old.tokens + new.tokens,
+            text=old.text + new.text,
+            calls=old.calls + new.calls,
+            logprobs=old.logprobs + new.logprobs,
+        )
     return None
 
 
