@@ -26,6 +26,7 @@ class Penalties:
 
     def __init__(self, sampling: Sampling, prompt: Sequence[int], answer: Sequence[int], width: int) -> None:
         self._sampling = sampling
+        self._listens = _has_penalty(sampling)
         self._counts = _counted(answer, width)
         self._seen = (_counted(prompt, width) + self._counts) > 0 if sampling.repetition_penalty != 1 else None
         self._bias = _bias(sampling.logit_bias, width)
@@ -33,11 +34,12 @@ class Penalties:
     @staticmethod
     def wanted(sampling: Sampling) -> bool:
         """Whether they would change anything."""
-        usual = (sampling.presence_penalty, sampling.frequency_penalty, sampling.repetition_penalty) == (0, 0, 1)
-        return not usual or bool(sampling.logit_bias)
+        return _has_penalty(sampling) or bool(sampling.logit_bias)
 
     def heard(self, token: Any) -> None:
         """The answer goes on with a token: an array of one id, which need not be evaluated."""
+        if not self._listens:
+            return  # nothing would ever evaluate the counts, and they would grow into an endless expression
         self._counts = self._counts.at[token].add(1.0)
         if self._seen is not None:
             self._seen = mx.logical_or(self._seen, self._counts > 0)
@@ -55,6 +57,10 @@ class Penalties:
         if self._bias is not None:
             result = result + self._bias
         return result.astype(logits.dtype)
+
+
+def _has_penalty(sampling: Sampling) -> bool:
+    return (sampling.presence_penalty, sampling.frequency_penalty, sampling.repetition_penalty) != (0, 0, 1)
 
 
 def _counted(tokens: Sequence[int], width: int) -> mx.array:
