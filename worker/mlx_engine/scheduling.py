@@ -110,7 +110,14 @@ class Scheduler:
         admitted = admit(self.loaded, body)
         if self._learner is not None and not body.emitted:  # else it was counted before its worker died
             self._learner.observe(prompt)
-        text = TextStream(self.loaded.tokenizer, admitted.prompt, body.stop, chat=admitted.chat)
+        text = TextStream(
+            self.loaded.tokenizer,
+            admitted.prompt,
+            body.stop,
+            chat=admitted.chat,
+            tools=admitted.tools,
+            parallel=body.parallel_calls,
+        )
         ended = replay(text, admitted.emitted, self._ends)
         generation = self._new_generation(request_id, body, admitted, text, submitted)
         if ended or generation.left <= 0 or len(admitted.tokens) >= self.loaded.context:
