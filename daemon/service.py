@@ -28,7 +28,7 @@ from ..ipc.messages import Figures, Load, Progress, Statistics, WarmPrefix
 from .control import ControlServer
 from .dispatch import Dispatch, Limits
 from .environment import OPENBLAS_REMEDY, find_openblas, worker_environment
-from .gateway import runner
+from .gateway import Access, Keys, runner
 from .life import Launch, Life, WorkerLife
 from .lifecycle import Event, Policy
 from .link import RequestRefused, WorkerLost
@@ -87,6 +87,7 @@ class Service:
         self._port = settings.port
         self._launch = _launch(settings, sink, worker_command, self._openblas)
         self.host = settings.host
+        self.access = Access(Keys(settings.api_keys), settings.open_endpoints, settings.allowed_origins)
         self.models = _models(settings)
         self.board = Board(NOTHING_YET)
         self.supervisor = Supervisor(_policy(settings), self._make_life, self.board)

@@ -2,11 +2,12 @@
 
 `server` runs `app`, which wires the rest. `openai` and `pages` hold the endpoints; `openai_types` is what a client
 may send, `openai_request` what becomes of it, `openai_answer` the bytes that go back. `sse`, `errors` and `guard`
-serve every endpoint. `docs/api.md` is the prose.
+serve every endpoint; `keys`, `cors` and `manners` stand before them. `docs/api.md` is the prose.
 """
 
 from .app import application
 from .backend import Backend
+from .keys import Access, Keys
 from .server import runner
 
-__all__ = ["Backend", "application", "runner"]
+__all__ = ["Access", "Backend", "Keys", "application", "runner"]

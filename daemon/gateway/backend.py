@@ -9,6 +9,7 @@ from typing import Protocol
 from ...ipc.control_messages import Readiness, StatusReport
 from ...ipc.messages import CountTokens, Generate
 from ..dispatch import Output
+from .keys import Access
 
 
 class Generations(Protocol):
@@ -70,6 +71,10 @@ class Backend(Protocol):
     @property
     def host(self) -> str:
         """The address that the API is bound to, as configured: requests may name it in `Host`."""
+
+    @property
+    def access(self) -> Access:
+        """Who may use the API."""
 
     async def status(self) -> StatusReport:
         """Everything the daemon knows."""
