@@ -227,18 +227,6 @@ async def test_unread_text_is_joined() -> None:
         assert delta == Delta(target=target, tokens=tuple(range(50)), text="".join(f"{n} " for n in range(50)))
 
 
-async def test_unread_calls_and_log_probabilities_are_joined() -> None:
-    """Nothing that comes beside the text is lost where deltas become one."""
-    async with linked() as (link, peer), link.ask(GENERATE) as (target, mailbox):
-        calls = tuple(ToolCall(name=name, arguments="{}") for name in ("a", "b"))
-        logprobs = tuple(TokenLogprob(token=token, bytes=(65,), logprob=-1.0) for token in (1, 2))
-        for token, call, logprob in zip((1, 2), calls, logprobs, strict=True):
-            await peer.say(Delta(target=target, tokens=(token,), calls=(call,), logprobs=(logprob,)))
-        await settled()
-
-        assert await mailbox.get() == Delta(target=target, tokens=(1, 2), calls=calls, logprobs=logprobs)
-
-
 async def test_channels_are_kept_apart() -> None:
     """Reasoning and answer are never joined into one delta, nor progress into text."""
     async with linked() as (link, peer), link.ask(GENERATE) as (target, mailbox):
