@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stoker.daemon.gateway.anthropic_request import MessagesCall, read_count, read_messages
 from stoker.daemon.gateway.anthropic_types import IGNORED, NEUTRAL, MessagesRequest
@@ -360,3 +362,37 @@ def test_count_takes_no_fields_of_an_answer() -> None:
         read_count(json.dumps(ask()).encode())
 
     assert caught.value.fault.param == "max_tokens"
+
+
+# -- anything at all ---------------------------------------------------------------------------------------
+
+scalars = st.one_of(st.none(), st.booleans(), st.integers(-5, 2**70), st.floats(allow_nan=False), st.text(max_size=3))
+words = st.sampled_from(
+    ["type", "text", "content", "name", "id", "input", "tool_use_id", "thinking", "input_schema", "cache_control"]
+)
+kinds = st.sampled_from(["text", "tool_use", "tool_result", "thinking", "image", "custom", "auto", "tool", "enabled"])
+anything = st.recursive(
+    st.one_of(scalars, kinds),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(words, inner, max_size=4)),
+    max_leaves=8,
+)
+nearly_messages = st.lists(
+    st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant", "system", "tool"]), "content": anything}),
+    max_size=3,
+)
+fields_of_requests = st.dictionaries(
+    st.sampled_from([*MessagesRequest.__struct_fields__, "horoscope"]), anything, max_size=3
+)
+
+
+@given(fields_of_requests, nearly_messages)
+def test_any_json_is_understood_or_refused(fields: dict[str, Any], messages: list[Any]) -> None:
+    """Whatever JSON comes, it is a request or a 400 that says why."""
+    for body in (ask(**fields), ask(messages=messages)):
+        try:
+            call = read_messages(json.dumps(body).encode())
+        except ApiError as error:
+            assert error.status == 400
+            assert error.fault.message
+        else:
+            assert call.body.prompt
