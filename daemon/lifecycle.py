@@ -125,6 +125,13 @@ class LinkLost(WorkerEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class Unfit(WorkerEvent):
+    """A loaded worker is of no use any more, though its process and its connection live: silent, or poisoned."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Drained(WorkerEvent):
     """No request runs on the worker any more."""
 
@@ -153,6 +160,7 @@ Event: TypeAlias = (
     | LoadFailed
     | WarmupEnded
     | LinkLost
+    | Unfit
     | Drained
     | Exited
 )
@@ -168,6 +176,7 @@ EVENTS: tuple[type[Event], ...] = (
     LoadFailed,
     WarmupEnded,
     LinkLost,
+    Unfit,
     Drained,
     Exited,
 )

@@ -36,6 +36,7 @@ from .lifecycle import (
     Start,
     State,
     Stop,
+    Unfit,
     WarmupEnded,
     WorkerEvent,
 )
@@ -78,6 +79,7 @@ TABLE: dict[tuple[Phase, type[Event]], Rule] = {
     (Phase.WARMING, WarmupEnded): _rule(rules.finish_warmup, Phase.READY),
     (Phase.WARMING, DeadlinePassed): _rule(rules.abandon_warmup, Phase.READY),
     (Phase.WARMING, LinkLost): _rule(rules.kill_unlinked, Phase.WARMING),
+    (Phase.WARMING, Unfit): _rule(rules.kill_unfit, Phase.WARMING),
     (Phase.WARMING, Exited): _rule(rules.die, *_DEATH),
     (Phase.WARMING, Stop): _rule(rules.stop_early, Phase.STOPPING),
     (Phase.WARMING, Restart): _rule(rules.restart_early, Phase.STOPPING),
@@ -86,11 +88,13 @@ TABLE: dict[tuple[Phase, type[Event]], Rule] = {
     (Phase.READY, Rewarm): _rule(rules.rewarm, Phase.READY),
     (Phase.READY, DeadlinePassed): _rule(rules.abandon_rewarm, Phase.READY),
     (Phase.READY, LinkLost): _rule(rules.kill_unlinked, Phase.READY),
+    (Phase.READY, Unfit): _rule(rules.kill_unfit, Phase.READY),
     (Phase.READY, Exited): _rule(rules.die, Phase.STARTING, *_DEATH),
     (Phase.READY, Stop): _rule(rules.stop_gently, Phase.STOPPING),
     (Phase.READY, Restart): _rule(rules.restart_gently, Phase.STOPPING),
     (Phase.STOPPING, Drained): _rule(rules.end_drain, Phase.STOPPING),
     (Phase.STOPPING, LinkLost): _rule(rules.end_drain, Phase.STOPPING),
+    (Phase.STOPPING, Unfit): _rule(rules.end_drain, Phase.STOPPING),
     (Phase.STOPPING, DeadlinePassed): _rule(rules.escalate_stop, Phase.STOPPING),
     (Phase.STOPPING, Exited): _rule(rules.finish_stop, Phase.STARTING, Phase.DOWN),
     (Phase.STOPPING, Stop): _rule(rules.stop_sooner, Phase.STOPPING),
@@ -115,6 +119,7 @@ _NEWS: tuple[type[Event], ...] = (
     LoadFailed,
     WarmupEnded,
     LinkLost,
+    Unfit,
     Drained,
     Exited,
 )
@@ -136,6 +141,8 @@ MEANINGLESS: dict[tuple[Phase, type[Event]], str] = {
     (Phase.LOADING, Greeted): "hello is said once; the link refuses a second",
     (Phase.WARMING, Greeted): "hello is said once; the link refuses a second",
     (Phase.READY, Greeted): "hello is said once; the link refuses a second",
+    (Phase.STARTING, Unfit): "watched over from `Loaded` on",
+    (Phase.LOADING, Unfit): "watched over from `Loaded` on",
     (Phase.LOADING, WarmupEnded): "no warmup was asked for yet",
     **{
         (phase, event): "load is asked for once, and was answered"

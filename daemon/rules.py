@@ -39,6 +39,7 @@ from .lifecycle import (
     Stop,
     StopStep,
     Terminate,
+    Unfit,
     Warm,
     Warmup,
     WarmupEnded,
@@ -287,6 +288,11 @@ def kill_refused(state: State, event: LoadFailed, now: float, policy: Policy) ->
 
 def kill_unlinked(state: State, event: LinkLost, now: float, policy: Policy) -> Step:
     """A worker that can't be talked to is of no use, even if its process lives."""
+    return _doom(state, event.why, now, policy)
+
+
+def kill_unfit(state: State, event: Unfit, now: float, policy: Policy) -> Step:
+    """It lives, is connected, and computes nothing, or nothing sensible."""
     return _doom(state, event.why, now, policy)
 
 

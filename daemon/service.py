@@ -28,18 +28,20 @@ from ..ipc.messages import Figures, Load, Progress, Statistics, WarmPrefix
 from .control import ControlServer
 from .dispatch import Dispatch, Limits
 from .environment import OPENBLAS_REMEDY, find_openblas, worker_environment
-from .gateway import runner
+from .gateway import Access, Keys, runner
 from .life import Launch, Life, WorkerLife
 from .lifecycle import Event, Policy
 from .link import RequestRefused, WorkerLost
 from .model_path import EMBEDDED
-from .prefixes import KnownPrefixes
+from .prefixes import KnownPrefixes, latest
 from .process import LineSink
+from .pulse import Budgets
 from .readiness import NOTHING_YET, Board
 from .runtime_dir import RuntimeDirError, listen, private_directory, single_instance
 from .settings import Settings
 from .steward import Refusal
 from .supervisor import RewarmRefused, Supervisor
+from .suspects import cause_of
 
 Reader: TypeAlias = Callable[[Board], Coroutine[Any, Any, None]]
 """Follows the board beside the daemon, and is cancelled with it."""
@@ -84,15 +86,20 @@ class Service:
         self._notes = (*notes, *_openblas_note(self._openblas))
         self._started = time.monotonic()
         self._figures: Figures | None = None
+        self._figures_of = 0  # the generation
         self._port = settings.port
         self._launch = _launch(settings, sink, worker_command, self._openblas)
         self.host = settings.host
+        self.access = Access(Keys(settings.api_keys), settings.open_endpoints, settings.allowed_origins)
         self.models = _models(settings)
         self.board = Board(NOTHING_YET)
-        self.supervisor = Supervisor(_policy(settings), self._make_life, self.board)
-        limits = Limits(max_waiting=settings.max_waiting, wait_timeout=settings.wait_timeout_sec)
+        self.supervisor = Supervisor(_policy(settings), self._make_life, self.board, attention=self._launch.attention)
         self.dispatch = Dispatch(
-            self.board, lambda: self.supervisor.serving, lambda: self.supervisor.last_words, limits
+            self.board,
+            lambda: self.supervisor.serving,
+            lambda: self.supervisor.last_words,
+            _limits(settings),
+            lambda generation: cause_of(generation, self.supervisor.departures),
         )
         self._prefixes = KnownPrefixes(
             self.board, lambda: self.supervisor.serving, learning=settings.learned_prefixes > 0
@@ -121,6 +128,7 @@ class Service:
                 async with anyio.create_task_group() as outer:
                     outer.start_soon(ControlServer(self).serve, listener)
                     outer.start_soon(self._obey_signals)
+                    outer.start_soon(self._launch.attention.keep)
                     for reader in beside:
                         outer.start_soon(reader, self.board)
                     async with self._http():
@@ -213,7 +221,7 @@ class Service:
             version=__version__,
             worker=_worker_status(life) if life else None,
             restarts=self.supervisor.departures,
-            prefixes=readiness.warmup.prefixes,
+            prefixes=latest(readiness.warmup.prefixes, figures),
             cache=figures.cache if figures else None,
             store=figures.store if figures else None,
             background=figures.background if figures else None,
@@ -228,6 +236,8 @@ class Service:
         link = self.supervisor.serving
         if link is None:
             return
+        if link.generation != self._figures_of:
+            self._figures, self._figures_of = None, link.generation
         with anyio.move_on_after(STATISTICS_TIMEOUT):
             try:
                 self._figures = await link.call(Statistics(), Figures)
@@ -248,6 +258,15 @@ def _models(settings: Settings) -> Models:
     return Models(model_id, settings.aliases, settings.accept_any_model)
 
 
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        max_waiting=settings.max_waiting,
+        wait_timeout=settings.wait_timeout_sec,
+        attempts=settings.resume_attempts,
+        resume_timeout=settings.resume_timeout_sec,
+    )
+
+
 def _policy(settings: Settings) -> Policy:
     return Policy(
         hello_timeout=settings.hello_timeout_sec,
@@ -263,8 +282,16 @@ def _policy(settings: Settings) -> Policy:
     )
 
 
+def _budgets(settings: Settings) -> Budgets:
+    return Budgets(
+        first_token=settings.first_token_timeout_sec,
+        next_token=settings.next_token_timeout_sec,
+        probe_interval=settings.probe_interval_sec,
+        bad_answers=settings.bad_answers_limit,
+    )
+
+
 def _launch(settings: Settings, sink: LineSink, command: Sequence[str], openblas: Path | None) -> Launch:
-    prompt = settings.warmup_system_file
     load = Load(
         model=settings.model,
         cache_dir=str(settings.cache_dir),
@@ -284,9 +311,18 @@ def _launch(settings: Settings, sink: LineSink, command: Sequence[str], openblas
         environ=lambda generation: worker_environment(os.environ, generation, openblas),
         socket_dir=settings.runtime_dir,
         load=load,
-        prefixes=(WarmPrefix(name="system", file=str(prompt) if prompt else None),),
+        prefixes=_prefixes(settings),
         sink=sink,
+        budgets=lambda: _budgets(settings),
     )
+
+
+def _prefixes(settings: Settings) -> tuple[WarmPrefix, ...]:
+    """What is warmed at each start, in this order. Who configures prompts doesn't want the built-in one besides."""
+    prompt = settings.warmup_system_file
+    if prompt is None and settings.warmup:
+        return settings.warmup
+    return (*settings.warmup, WarmPrefix(name="system", file=str(prompt) if prompt else None))
 
 
 def _openblas_note(openblas: Path | None) -> tuple[str, ...]:

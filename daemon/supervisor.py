@@ -18,6 +18,7 @@ from anyio.abc import TaskGroup
 
 from ..ipc.control_messages import Departure, ProgressStatus
 from ..ipc.messages import Progress, WarmPrefix
+from .attention import Attention, settle
 from .life import Life
 from .lifecycle import (
     AbandonWarmup,
@@ -64,15 +65,22 @@ class Supervisor:
         make_life: Makes a generation's life; tests give fakes.
         board: Where snapshots are published.
         clock: Monotonic seconds, the event loop's by default.
+        attention: Whether the daemon was there to see deadlines pass.
     """
 
     def __init__(
-        self, policy: Policy, make_life: MakeLife, board: Board, clock: Callable[[], float] = anyio.current_time
+        self,
+        policy: Policy,
+        make_life: MakeLife,
+        board: Board,
+        clock: Callable[[], float] = anyio.current_time,
+        attention: Attention | None = None,
     ) -> None:
         self._policy = policy
         self._make_life = make_life
         self._board = board
         self._clock = clock
+        self._attention = attention or Attention()
         self._state = State()
         self._since = time.time()
         self._progress: ProgressStatus | None = None
@@ -168,10 +176,15 @@ class Supervisor:
         while not self._inbox:
             self._news = anyio.Event()
             deadline = self._state.deadline
+            if deadline is not None:
+                deadline = self._attention.postponed(deadline)
             with anyio.move_on_after(None if deadline is None else max(0.0, deadline - self._clock())):
                 await self._news.wait()
                 continue
-            return DeadlinePassed()
+            self._attention.look(due=deadline)
+            await settle()  # what has arrived may make the deadline void
+            if not self._inbox and deadline is not None and self._clock() >= self._attention.not_before:
+                return DeadlinePassed()
         return self._inbox.popleft()
 
     def _advance(self, event: Event, tasks: TaskGroup) -> None:

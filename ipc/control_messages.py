@@ -234,7 +234,7 @@ class StatusReport(Readiness, frozen=True, kw_only=True):
     store: StoreFigures | None = None
     """Prefixes on disk; null where none are kept."""
     background: str | None = None
-    """Name of the prefix of an abandoned warmup that is being finished in idle time."""
+    """Name of the prefix that is being warmed in idle time: left by an abandoned warmup, or changed with the date."""
     requests: RequestCounts
     rates: Rates
     last_words: tuple[str, ...]

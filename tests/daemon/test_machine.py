@@ -35,6 +35,7 @@ from stoker.daemon.lifecycle import (
     State,
     Stop,
     Terminate,
+    Unfit,
     Warm,
     WarmupEnded,
     WorkerEvent,
@@ -54,6 +55,7 @@ def news(generation: int) -> st.SearchStrategy[Event]:
                 LoadAdvanced(generation),
                 Loaded(generation),
                 LinkLost(generation, "lost"),
+                Unfit(generation, "silent"),
                 Drained(generation),
                 LoadFailed(generation, "no such model", fatal=True),
                 LoadFailed(generation, "no memory", fatal=False),
@@ -241,6 +243,7 @@ def _example(event_type: type[Event], generation: int) -> Event:
         LoadFailed(generation, "why", fatal=False),
         WarmupEnded(generation, Outcome.SUCCEEDED),
         LinkLost(generation, "why"),
+        Unfit(generation, "why"),
         Drained(generation),
         Exited(generation, "cause"),
     ]

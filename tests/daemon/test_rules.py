@@ -25,6 +25,9 @@ from stoker.daemon.lifecycle import (
     Spawn,
     Start,
     State,
+    Stop,
+    Terminate,
+    Unfit,
     Warm,
     WarmupEnded,
 )
@@ -255,3 +258,22 @@ def test_exit_for_good_fails_without_retry() -> None:
     story.tell(Exited(1, "exited with code 78", fatal=True))
 
     assert (story.state.phase, story.state.reason) == (Phase.FAILED, "exited with code 78")
+
+
+@pytest.mark.parametrize("phase", [Phase.WARMING, Phase.READY])
+def test_unfit_worker_is_killed(phase: Phase) -> None:
+    """A worker that fell silent, or is poisoned, is killed; the cause of its death says which."""
+    story = Story().up_to(phase)
+
+    assert story.tell(Unfit(1, "silent: no token for 60 s in the middle of an answer")) == (Kill(1),)
+    story.tell(Exited(1, "ended by SIGKILL, as asked"))
+    assert story.state.departures[-1].cause == "silent: no token for 60 s in the middle of an answer"
+    assert not story.state.departures[-1].expected
+
+
+def test_unfit_worker_is_not_drained_any_longer() -> None:
+    """A stop doesn't wait for the answers of a worker that gives none."""
+    story = Story().up_to(Phase.READY)
+    story.tell(Stop())
+
+    assert story.tell(Unfit(1, "silent")) == (Terminate(1),)
