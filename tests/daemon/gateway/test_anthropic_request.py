@@ -275,6 +275,31 @@ def test_wrong_field_is_named(fields: dict[str, Any], param: str) -> None:
     assert param in error.fault.message
 
 
+def nested(levels: int) -> Any:
+    """An object so many levels deep."""
+    value: Any = 1
+    for _ in range(levels):
+        value = {"a": value}
+    return value
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"tools": [{**WEATHER, "input_schema": nested(200)}]}, "tools[0]"),
+        ({"output_config": {"format": {**JSON, "schema": nested(200)}}}, "output_config.format.schema"),
+        (
+            {"messages": [user("a"), {"role": "assistant", "content": [{**USE, "input": nested(200)}]}]},
+            "messages[1].content[0].input",
+        ),
+    ],
+    ids=["tool", "format", "input"],
+)
+def test_what_is_nested_too_deeply_is_refused(fields: dict[str, Any], param: str) -> None:
+    """Values that go to the worker as they are have a depth that every decoder on the way can take."""
+    assert refusal(**fields).fault.param == param
+
+
 @pytest.mark.parametrize("place", ["messages[0].content[1]", "messages[0].content[0].content[1]", "system[1]"])
 @pytest.mark.parametrize("kind", ["image", "document", "search_result", "server_tool_use"])
 def test_other_content_than_text_is_refused_by_name(kind: str, place: str) -> None:
