@@ -116,3 +116,72 @@ async def test_request_for_no_tokens_warms(tiny_llama: Path) -> None:
     assert (warmed.content, warmed.stop_reason, warmed.usage.output_tokens) == ([], "max_tokens", 0)
     assert (warmed.usage.cache_read_input_tokens, prompt_tokens(warmed)) == (0, prompt_tokens(message))
     assert message.usage.input_tokens == 1
+
+
+def blocks(message: Message) -> list[dict[str, Any]]:
+    """An answer's blocks, without their ids."""
+    return [block.model_dump(include={"type", "text", "thinking", "name", "input"}) for block in message.content]
+
+
+def calling(**arguments: Any) -> dict[str, Any]:
+    """The block of a call."""
+    return {"type": "tool_use", "name": "get_weather", "input": arguments}
+
+
+SAID: dict[str, tuple[list[dict[str, Any]], str]] = {
+    "reasoned": ([{"type": "thinking"}, {"type": "text"}], "end_turn"),
+    "one call": ([calling(city="Paris")], "tool_use"),
+    "two calls": ([calling(city="Rome"), calling(days=2, city="Oslo")], "tool_use"),
+    "text then call": ([{"type": "text"}, calling(city="Bern")], "tool_use"),
+    "thought then call": ([{"type": "thinking", "thinking": "Ask the service."}, calling(city="Wien")], "tool_use"),
+    "broken call": ([{"type": "text"}], "end_turn"),
+}
+"""What scripts become: the parts of each block that matter, and why the answer ended."""
+
+
+async def test_what_a_model_says_becomes_blocks(scripted_model: Path) -> None:
+    """Thinking, text and calls that the worker's parsers find are blocks, the same in a stream and whole."""
+    async with served(scripted_model) as (client, _):
+        for script, (expected, reason) in SAID.items():
+            fields = ask(messages=[{"role": "user", "content": script}], tools=[WEATHER], max_tokens=200)
+            whole = await client.messages.create(**fields)
+            async with client.messages.stream(**fields) as stream:
+                streamed = await stream.get_final_message()
+
+            assert blocks(whole) == blocks(streamed)
+            pairs = zip(blocks(whole), expected, strict=True)
+            assert [{key: block[key] for key in wanted} for block, wanted in pairs] == expected
+            assert whole.stop_reason == streamed.stop_reason == reason
+            assert whole.usage.output_tokens == streamed.usage.output_tokens
+
+
+async def test_conversation_with_a_tool_goes_on(scripted_model: Path) -> None:
+    """A call, its result and the next answer: the client's own history is understood; one call only, if so asked."""
+    fields = ask(
+        messages=[{"role": "user", "content": "two calls"}],
+        tools=[WEATHER],
+        tool_choice={"type": "auto", "disable_parallel_tool_use": True},
+        max_tokens=200,
+    )
+    async with served(scripted_model) as (client, _):
+        first = await client.messages.create(**fields)
+        (called,) = first.content
+        assert called.type == "tool_use"
+        result = {"type": "tool_result", "tool_use_id": called.id, "content": "warm"}
+        history: list[Any] = [*fields["messages"], {"role": "assistant", "content": first.content}]
+        turn = {"role": "user", "content": [{"type": "text", "text": "plain, please"}, result]}
+        second = await client.messages.create(**{**fields, "messages": [*history, turn]})
+
+    assert blocks(first) == [calling(city="Rome")]
+    assert said(second) == "The fire is warm, and it stays so: it was lit at dawn."
+    assert (second.stop_reason, second.stop_sequence) == ("end_turn", None)
+
+
+async def test_stop_sequence_ends_an_answer(scripted_model: Path) -> None:
+    """The model is stopped at the sequence, which is told and not said."""
+    fields = ask(messages=[{"role": "user", "content": "plain"}], stop_sequences=["stays", " so"], max_tokens=200)
+    async with served(scripted_model) as (client, _):
+        message = await client.messages.create(**fields)
+
+    assert said(message) == "The fire is warm, and it "
+    assert (message.stop_reason, message.stop_sequence) == ("stop_sequence", "stays")
