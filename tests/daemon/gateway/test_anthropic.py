@@ -286,7 +286,7 @@ async def test_wrong_method_is_a_405_in_shape() -> None:
 
 async def test_slow_body_is_a_408(monkeypatch: pytest.MonkeyPatch) -> None:
     """A body that does not come is not waited for without end."""
-    monkeypatch.setattr("stoker.daemon.gateway.anthropic.BODY_TIMEOUT", 0.05)
+    monkeypatch.setattr("stoker.daemon.gateway.bodies.BODY_TIMEOUT", 0.05)
     async with serving(FakeBackend()) as address, connected(address) as client:
         await client.send(b"POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{")
         reply = await client.reply()

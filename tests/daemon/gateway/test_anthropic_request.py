@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stoker.daemon.gateway.anthropic_request import MessagesCall, read_count, read_messages
 from stoker.daemon.gateway.anthropic_types import IGNORED, NEUTRAL, MessagesRequest
@@ -273,6 +275,31 @@ def test_wrong_field_is_named(fields: dict[str, Any], param: str) -> None:
     assert param in error.fault.message
 
 
+def nested(levels: int) -> Any:
+    """An object so many levels deep."""
+    value: Any = 1
+    for _ in range(levels):
+        value = {"a": value}
+    return value
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"tools": [{**WEATHER, "input_schema": nested(200)}]}, "tools[0]"),
+        ({"output_config": {"format": {**JSON, "schema": nested(200)}}}, "output_config.format.schema"),
+        (
+            {"messages": [user("a"), {"role": "assistant", "content": [{**USE, "input": nested(200)}]}]},
+            "messages[1].content[0].input",
+        ),
+    ],
+    ids=["tool", "format", "input"],
+)
+def test_what_is_nested_too_deeply_is_refused(fields: dict[str, Any], param: str) -> None:
+    """Values that go to the worker as they are have a depth that every decoder on the way can take."""
+    assert refusal(**fields).fault.param == param
+
+
 @pytest.mark.parametrize("place", ["messages[0].content[1]", "messages[0].content[0].content[1]", "system[1]"])
 @pytest.mark.parametrize("kind", ["image", "document", "search_result", "server_tool_use"])
 def test_other_content_than_text_is_refused_by_name(kind: str, place: str) -> None:
@@ -360,3 +387,39 @@ def test_count_takes_no_fields_of_an_answer() -> None:
         read_count(json.dumps(ask()).encode())
 
     assert caught.value.fault.param == "max_tokens"
+
+
+# -- anything at all ---------------------------------------------------------------------------------------
+
+scalars = st.one_of(st.none(), st.booleans(), st.integers(-5, 2**70), st.floats(allow_nan=False), st.text(max_size=3))
+words = st.sampled_from(
+    ["type", "text", "content", "name", "id", "input", "tool_use_id", "thinking", "input_schema", "cache_control"]
+)
+kinds = st.sampled_from(["text", "tool_use", "tool_result", "thinking", "image", "custom", "auto", "tool", "enabled"])
+anything = st.recursive(
+    st.one_of(scalars, kinds),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(words, inner, max_size=4)),
+    max_leaves=8,
+)
+nearly_messages = st.lists(
+    st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant", "system", "tool"]), "content": anything}),
+    max_size=3,
+)
+fields_of_requests = st.dictionaries(
+    st.sampled_from([*MessagesRequest.__struct_fields__, "horoscope"]), anything, max_size=3
+)
+
+
+def status_of(body: dict[str, Any]) -> int:
+    """What a request would be answered with, as far as reading it goes."""
+    try:
+        read_messages(json.dumps(body).encode())
+    except ApiError as error:
+        return error.status if error.fault.message else 0
+    return 200
+
+
+@given(fields_of_requests, nearly_messages)
+def test_any_json_is_understood_or_refused(fields: dict[str, Any], messages: list[Any]) -> None:
+    """Whatever JSON comes, it is a request or a 400 that says why."""
+    assert {status_of(ask(**fields)), status_of(ask(messages=messages))} <= {200, 400}

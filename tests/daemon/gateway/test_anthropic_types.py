@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from anthropic.types import message_count_tokens_params, message_create_params
 from anthropic.types.beta import message_create_params as beta_create_params
 
 from stoker.daemon.gateway.anthropic_types import IGNORED, NEUTRAL, CountRequest, MessagesRequest
+from stoker.daemon.gateway.reference import fields_table
 
-DOC = Path(__file__).parents[3] / "docs" / "anthropic.md"
-ROW = re.compile(r"^\| `(\w+)` \| (honoured|ignored|neutral) \|( counted)? *\|", re.MULTILINE)
-
-
-def kind(name: str) -> str:
-    """What becomes of a field."""
-    return "ignored" if name in IGNORED else "neutral" if name in NEUTRAL else "honoured"
+DOCUMENT = (Path(__file__).parents[3] / "docs" / "anthropic.md").read_text(encoding="utf-8")
 
 
 def test_documentation_lists_every_field() -> None:
-    """`docs/anthropic.md` says of each field what becomes of it, and whether a count takes it."""
-    counted = CountRequest.__struct_fields__
-    documented = {(name, kind, bool(mark)) for name, kind, mark in ROW.findall(DOC.read_text(encoding="utf-8"))}
+    """`docs/anthropic.md` has the table that the types give, to the letter."""
+    assert fields_table(MessagesRequest, IGNORED, NEUTRAL) in DOCUMENT
 
-    assert documented == {(name, kind(name), name in counted) for name in MessagesRequest.__struct_fields__}
+
+def test_documentation_says_what_a_count_takes() -> None:
+    """The fields that make a prompt come first, and the documentation names their range."""
+    counted = CountRequest.__struct_fields__
+
+    assert MessagesRequest.__struct_fields__[: len(counted)] == counted
+    assert f"from `{counted[0]}` to `{counted[-1]}`" in DOCUMENT
 
 
 def test_every_field_of_the_sdk_has_a_decision() -> None:
