@@ -21,7 +21,7 @@ from .anthropic_types import (
     ToolResultBlock,
 )
 from .errors import ApiError
-from .openai_request import DEFAULT_TEMPERATURE
+from .openai_sampling import DEFAULT_TEMPERATURE
 
 _MESSAGES = msgspec.json.Decoder(MessagesRequest)
 _COUNT = msgspec.json.Decoder(CountRequest)
