@@ -15,7 +15,7 @@ from tests.fakes.command_line import Run, Serve, stoker_process
 from tests.fakes.fake_steward import FakeSteward
 
 COMMANDS = ("run", "ready", "status", "rewarm", "restart", "stop", "chat", "logs")
-GROUPS = {"warm": ("list", "pin", "forget", "clear")}
+GROUPS = {"warm": ("list", "pin", "forget", "clear"), "cache": ("list", "verify", "clear")}
 NEED_A_DAEMON = (
     ("ready",),
     ("status",),
