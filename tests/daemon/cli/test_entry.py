@@ -27,7 +27,7 @@ COMMANDS = (
     "doctor",
     "logs",
 )
-GROUPS = {"warm": ("list", "pin", "forget", "clear")}
+GROUPS = {"warm": ("list", "pin", "forget", "clear"), "cache": ("list", "verify", "clear")}
 NEED_A_DAEMON = (
     ("ready",),
     ("status",),
