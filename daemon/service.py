@@ -38,10 +38,11 @@ from .prefixes import KnownPrefixes
 from .process import LineSink
 from .pulse import Budgets
 from .readiness import NOTHING_YET, Board
+from .rewarms import RewarmRefused
 from .runtime_dir import RuntimeDirError, listen, private_directory, single_instance
 from .settings import Settings
 from .steward import Refusal
-from .supervisor import RewarmRefused, Supervisor
+from .supervisor import Supervisor
 
 Reader: TypeAlias = Callable[[Board], Coroutine[Any, Any, None]]
 """Follows the board beside the daemon, and is cancelled with it."""
