@@ -39,6 +39,7 @@ from .control import ControlServer
 from .dispatch import Dispatch, Limits
 from .environment import OPENBLAS_REMEDY, find_openblas, worker_environment
 from .gateway import Access, Keys, runner
+from .history import Chronicle, History, read_history
 from .life import Launch, Life, WorkerLife
 from .lifecycle import Event, Policy
 from .link import RequestRefused, WorkerLost
@@ -47,10 +48,11 @@ from .prefixes import KnownPrefixes, latest
 from .process import LineSink
 from .pulse import Budgets
 from .readiness import NOTHING_YET, Board
+from .rewarms import RewarmRefused
 from .runtime_dir import RuntimeDirError, listen, private_directory, single_instance
 from .settings import Settings
 from .steward import Refusal
-from .supervisor import RewarmRefused, Supervisor
+from .supervisor import Supervisor
 from .suspects import cause_of
 
 Reader: TypeAlias = Callable[[Board], Coroutine[Any, Any, None]]
@@ -103,7 +105,16 @@ class Service:
         self.access = Access(Keys(settings.api_keys), settings.open_endpoints, settings.allowed_origins)
         self.models = _models(settings)
         self.board = Board(NOTHING_YET)
-        self.supervisor = Supervisor(_policy(settings), self._make_life, self.board, attention=self._launch.attention)
+        past = read_history(settings.state_dir)
+        self._notes += (f"the daemon before this one had given up: {past.failed}",) if past.failed else ()
+        self.supervisor = Supervisor(
+            _policy(settings),
+            self._make_life,
+            self.board,
+            attention=self._launch.attention,
+            departures=past.departures,
+            last_words=past.last_words,
+        )
         self.dispatch = Dispatch(
             self.board,
             lambda: self.supervisor.serving,
@@ -139,6 +150,7 @@ class Service:
                     outer.start_soon(ControlServer(self).serve, listener)
                     outer.start_soon(self._obey_signals)
                     outer.start_soon(self._launch.attention.keep)
+                    outer.start_soon(Chronicle(self._settings.state_dir, self._history).follow, self.board)
                     for reader in beside:
                         outer.start_soon(reader, self.board)
                     async with self._http():
@@ -175,6 +187,11 @@ class Service:
         self, generation: int, post: Callable[[Event], None], on_progress: Callable[[Progress], None]
     ) -> Life:
         return WorkerLife(generation, self._launch, post, on_progress)
+
+    def _history(self) -> History:
+        now = self.board.current
+        failed = now.reason if now.phase == "failed" else None
+        return History(departures=self.supervisor.departures, last_words=self.supervisor.last_words, failed=failed)
 
     # -- what clients of the control socket ask for ----------------------------------------------------------
 
