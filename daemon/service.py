@@ -30,6 +30,7 @@ from .control import ControlServer
 from .dispatch import Dispatch, Limits
 from .environment import OPENBLAS_REMEDY, find_openblas, worker_environment
 from .gateway import runner
+from .history import Chronicle, History, read_history
 from .life import Launch, Life, WorkerLife
 from .lifecycle import Event, Policy
 from .link import RequestRefused, WorkerLost
@@ -94,7 +95,16 @@ class Service:
         self.host = settings.host
         self.models = _models(settings)
         self.board = Board(NOTHING_YET)
-        self.supervisor = Supervisor(_policy(settings), self._make_life, self.board, attention=self._launch.attention)
+        past = read_history(settings.state_dir)
+        self._notes += (f"the daemon before this one had given up: {past.failed}",) if past.failed else ()
+        self.supervisor = Supervisor(
+            _policy(settings),
+            self._make_life,
+            self.board,
+            attention=self._launch.attention,
+            departures=past.departures,
+            last_words=past.last_words,
+        )
         self.dispatch = Dispatch(
             self.board,
             lambda: self.supervisor.serving,
@@ -130,6 +140,7 @@ class Service:
                     outer.start_soon(ControlServer(self).serve, listener, control)
                     outer.start_soon(self._obey_signals)
                     outer.start_soon(self._launch.attention.keep)
+                    outer.start_soon(Chronicle(self._settings.state_dir, self._history).follow, self.board)
                     for reader in beside:
                         outer.start_soon(self._inform, reader)
                     async with self._http():
@@ -173,6 +184,11 @@ class Service:
         self, generation: int, post: Callable[[Event], None], on_progress: Callable[[Progress], None]
     ) -> Life:
         return WorkerLife(generation, self._launch, post, on_progress)
+
+    def _history(self) -> History:
+        now = self.board.current
+        failed = now.reason if now.phase == "failed" else None
+        return History(departures=self.supervisor.departures, last_words=self.supervisor.last_words, failed=failed)
 
     # -- what clients of the control socket ask for ----------------------------------------------------------
 

@@ -19,27 +19,19 @@ from anyio.abc import TaskGroup
 from ..ipc.control_messages import Departure, ProgressStatus
 from ..ipc.messages import Progress, WarmPrefix
 from .attention import Attention, settle
+from .effects import AbandonWarmup, Drain, Effect, Kill, LoadModel, RefuseRewarm, Spawn, Terminate, Warm
 from .life import Life
 from .lifecycle import (
-    AbandonWarmup,
     DeadlinePassed,
-    Drain,
-    Effect,
     Event,
-    Kill,
     LoadAdvanced,
-    LoadModel,
     Phase,
     Policy,
-    RefuseRewarm,
     Restart,
     Rewarm,
-    Spawn,
     Start,
     State,
     Stop,
-    Terminate,
-    Warm,
     WarmupEnded,
 )
 from .link import WorkerLink
@@ -66,6 +58,8 @@ class Supervisor:
         board: Where snapshots are published.
         clock: Monotonic seconds, the event loop's by default.
         attention: Whether the daemon was there to see deadlines pass.
+        departures: Of generations that an earlier daemon saw end.
+        last_words: Of the last of them that died unexpectedly.
     """
 
     def __init__(
@@ -73,8 +67,11 @@ class Supervisor:
         policy: Policy,
         make_life: MakeLife,
         board: Board,
+        *,
         clock: Callable[[], float] = anyio.current_time,
         attention: Attention | None = None,
+        departures: tuple[Departure, ...] = (),
+        last_words: tuple[str, ...] = (),
     ) -> None:
         self._policy = policy
         self._make_life = make_life
@@ -87,8 +84,8 @@ class Supervisor:
         self._inbox: deque[Event] = deque()
         self._news = anyio.Event()
         self._life: Life | None = None
-        self._last_words: tuple[str, ...] = ()
-        self._departures: deque[Departure] = deque(maxlen=policy.departures_kept)
+        self._last_words = last_words
+        self._departures = deque(departures, maxlen=policy.departures_kept)
         self._tickets = count(1)
         self._rewarms: dict[int, tuple[anyio.Event, list[WarmupEnded | RefuseRewarm]]] = {}
         self._closing = False
@@ -212,6 +209,8 @@ class Supervisor:
         departure = Departure(
             at=round(time.time(), 3), generation=gone.generation, cause=gone.cause, expected=gone.expected
         )
+        if gone.transient and self._departures and self._departures[-1].cause == gone.cause:
+            self._departures.pop()  # a lack that lasts must not push the real deaths out
         self._departures.append(departure)
         if self._life is not None and not gone.expected:
             self._last_words = self._life.last_words

@@ -10,33 +10,27 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
+from stoker.daemon.effects import AbandonWarmup, Effect, Kill, LoadModel, Spawn, Terminate, Warm
 from stoker.daemon.lifecycle import (
     EVENTS,
-    AbandonWarmup,
     DeadlinePassed,
     Drained,
-    Effect,
     Event,
     Exited,
     Greeted,
-    Kill,
     LinkLost,
     LoadAdvanced,
     Loaded,
     LoadFailed,
-    LoadModel,
     Outcome,
     Phase,
     Policy,
     Restart,
     Rewarm,
-    Spawn,
     Start,
     State,
     Stop,
-    Terminate,
     Unfit,
-    Warm,
     WarmupEnded,
     WorkerEvent,
 )
