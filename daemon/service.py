@@ -19,6 +19,7 @@ from typing import Any, TypeAlias
 
 import anyio
 import psutil
+import structlog
 from aiohttp import web
 
 from .. import __version__
@@ -61,6 +62,8 @@ Reader: TypeAlias = Callable[[Board], Coroutine[Any, Any, None]]
 WORKER_COMMAND = (sys.executable, "-m", "stoker.worker")
 
 EMBEDDED_ID = "SmolLM2-135M-Instruct"
+
+log = structlog.get_logger("stoker.service")
 
 STATISTICS_TIMEOUT = 0.25
 """Seconds that `status` waits for the worker's figures before it gives the last known ones; the worker answers
@@ -147,12 +150,12 @@ class Service:
             listener = listen(control)
             try:
                 async with anyio.create_task_group() as outer:
-                    outer.start_soon(ControlServer(self).serve, listener)
+                    outer.start_soon(ControlServer(self).serve, listener, control)
                     outer.start_soon(self._obey_signals)
                     outer.start_soon(self._launch.attention.keep)
                     outer.start_soon(Chronicle(self._settings.state_dir, self._history).follow, self.board)
                     for reader in beside:
-                        outer.start_soon(reader, self.board)
+                        outer.start_soon(self._inform, reader)
                     async with self._http():
                         self.supervisor.start()
                         await self.supervisor.run()
@@ -160,6 +163,13 @@ class Service:
             finally:
                 control.unlink(missing_ok=True)
                 _remove_leftovers(runtime)
+
+    async def _inform(self, reader: Reader) -> None:
+        """A reader that fails is its own loss: to stop serving would be everybody's."""
+        try:
+            await reader(self.board)
+        except Exception:
+            log.exception("reader failed", reader=type(reader).__name__)
 
     @asynccontextmanager
     async def _http(self) -> AsyncIterator[None]:

@@ -20,6 +20,7 @@ from stoker.daemon.lifecycle import Policy
 from stoker.daemon.pulse import Budgets
 from stoker.daemon.readiness import NOTHING_YET, Board
 from stoker.daemon.supervisor import Supervisor
+from stoker.daemon.suspects import cause_of
 from stoker.ipc.control_messages import Readiness
 from stoker.ipc.messages import Delta, WarmPrefix
 from tests.fakes.fake_daemon import GENERATE, LOAD
@@ -54,7 +55,11 @@ class House:
             room=lambda _: self.room,
         )
         self.dispatch = Dispatch(
-            self.board, lambda: self.supervisor.serving, lambda: self.supervisor.last_words, Limits()
+            self.board,
+            lambda: self.supervisor.serving,
+            lambda: self.supervisor.last_words,
+            Limits(),
+            lambda generation: cause_of(generation, self.supervisor.departures),
         )
 
     async def until(self, condition: Callable[[Readiness], bool]) -> Readiness:
