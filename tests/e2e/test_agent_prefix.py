@@ -72,7 +72,7 @@ def roomy_model(scripted_model: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.timeout(300)
 async def test_first_request_of_an_agent_is_warm(roomy_model: Path) -> None:
-    """System prompt and all tools, learned from two requests, are warm for the first one after a start, by each API."""
+    """System prompt and tools, learned from two requests, are warm for the first one after a start, by each API."""
     async with RunningDaemon(roomy_model, {"STOKER_BACKOFF_BASE_SEC": "0.05"}) as daemon:
         await daemon.ready()
         for question in QUESTIONS[:2]:
