@@ -97,13 +97,20 @@ def load_settings(
     return settings, tuple(warnings)
 
 
-def load_client_settings(socket: Path | None, environ: Mapping[str, str]) -> Settings:
+def load_client_settings(
+    socket: Path | None, environ: Mapping[str, str], keys: frozenset[str] = CLIENT_KEYS
+) -> Settings:
     """Settings with only what a client needs to find the daemon and its logs; the rest is default.
+
+    Args:
+        socket: The flag.
+        environ: The environment.
+        keys: What it needs.
 
     Raises:
         ConfigurationError: If one of those can't be used, or the file can't be read.
     """
-    given = _collect({"socket": socket}, environ, None, CLIENT_KEYS, [])
+    given = _collect({"socket": socket}, environ, None, keys, [])
     return Settings(**{name: _convert(one) for name, one in given.items()})
 
 

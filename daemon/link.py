@@ -32,7 +32,11 @@ from ..ipc.framing import (
 from ..ipc.messages import (
     PROTOCOL_VERSION,
     Body,
+    CacheClear,
+    CacheList,
+    CacheVerify,
     Cancel,
+    Cleared,
     CountTokens,
     Delta,
     Figures,
@@ -48,9 +52,11 @@ from ..ipc.messages import (
     Prefixes,
     PrefixList,
     Progress,
+    Proven,
     Result,
     Statistics,
     Step,
+    StoredList,
     TokenCount,
     Warm,
     Warmed,
@@ -71,6 +77,9 @@ ANSWERS: Mapping[type[Body], type[Result]] = {
     Prefixes: PrefixList,
     Pin: Noted,
     Forget: Noted,
+    CacheList: StoredList,
+    CacheVerify: Proven,
+    CacheClear: Cleared,
 }
 """What answers what."""
 

@@ -22,7 +22,17 @@ import psutil
 from aiohttp import web
 
 from .. import __version__
-from ..ipc.control_messages import Counted, PrefixListing, Rates, RewarmReport, StatusReport, WorkerStatus
+from ..ipc.control_messages import (
+    Clearance,
+    Counted,
+    PrefixListing,
+    Rates,
+    RewarmReport,
+    StatusReport,
+    StoredListing,
+    Verification,
+    WorkerStatus,
+)
 from ..ipc.control_messages import PrefixStatus as Prefix
 from ..ipc.messages import Figures, Load, Progress, Statistics, WarmPrefix
 from .control import ControlServer
@@ -204,6 +214,18 @@ class Service:
     async def warm_forget(self, name: str | None) -> Counted:
         """Forget a learned prefix, or without a name all of every model."""
         return await self._prefixes.forget(name)
+
+    async def cache_list(self) -> StoredListing:
+        """What is on disk."""
+        return await self._prefixes.stored()
+
+    async def cache_verify(self, key: str | None) -> Verification:
+        """Read what is on disk and compare."""
+        return await self._prefixes.verify(key)
+
+    async def cache_clear(self, name: str | None, *, foreign: bool) -> Clearance:
+        """Delete what is on disk."""
+        return await self._prefixes.clear(name, foreign=foreign)
 
     async def status(self) -> StatusReport:
         """Everything the daemon knows, within `STATISTICS_TIMEOUT`."""

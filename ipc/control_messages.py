@@ -6,11 +6,24 @@ Same framing as the worker socket. Results are plain objects without a `kind`: w
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 import msgspec
 
-from .messages import Body, CacheFigures, KnownPrefix, PrefixReport, StoreFigures, WarmPrefix
+from .messages import (
+    Body,
+    CacheClear,
+    CacheFigures,
+    CacheList,
+    CacheVerify,
+    KnownPrefix,
+    PrefixReport,
+    ProvenPrefix,
+    SetAside,
+    StoredPrefix,
+    StoreFigures,
+    WarmPrefix,
+)
 
 Phase: TypeAlias = Literal["down", "starting", "loading", "warming", "ready", "stopping", "backoff", "failed"]
 Outcome: TypeAlias = Literal["succeeded", "abandoned", "failed", "disabled"]
@@ -101,21 +114,22 @@ class Version(Body, frozen=True, kw_only=True):
 
 
 ControlRequest: TypeAlias = (
-    Ready | WaitReady | Status | Watch | Restart | Rewarm | WarmList | WarmPin | WarmForget | Stop | Version
+    Ready
+    | WaitReady
+    | Status
+    | Watch
+    | Restart
+    | Rewarm
+    | WarmList
+    | WarmPin
+    | WarmForget
+    | CacheList
+    | CacheVerify
+    | CacheClear
+    | Stop
+    | Version
 )
-CONTROL_REQUESTS: tuple[type[ControlRequest], ...] = (
-    Ready,
-    WaitReady,
-    Status,
-    Watch,
-    Restart,
-    Rewarm,
-    WarmList,
-    WarmPin,
-    WarmForget,
-    Stop,
-    Version,
-)
+CONTROL_REQUESTS: tuple[type[ControlRequest], ...] = get_args(ControlRequest)
 
 
 # -- results -----------------------------------------------------------------------------------------------
@@ -271,6 +285,31 @@ class Counted(Document, frozen=True, kw_only=True):
     """Carried out for so many prefixes. 0 only where all were to be forgotten: an unknown name is an error."""
 
     count: int
+
+
+class StoredListing(Document, frozen=True, kw_only=True):
+    """Prefixes on disk, of this model and others, the latest used first."""
+
+    folder: str
+    prefixes: tuple[StoredPrefix, ...]
+    bytes: int
+    """Of all files."""
+    budget_bytes: int
+    set_aside: tuple[SetAside, ...] = ()
+    """What isn't used, or was damaged and deleted; the latest first."""
+
+
+class Verification(Document, frozen=True, kw_only=True):
+    """Stored prefixes after all of each was read; those with a fault are deleted."""
+
+    prefixes: tuple[ProvenPrefix, ...]
+
+
+class Clearance(Document, frozen=True, kw_only=True):
+    """How much was deleted from the disk. 0 only where no name was given: an unknown name is an error."""
+
+    count: int
+    bytes: int
 
 
 class VersionReport(Document, frozen=True, kw_only=True):

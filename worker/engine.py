@@ -6,9 +6,24 @@ from collections.abc import Callable
 from typing import Protocol, TypeAlias, get_args
 
 from ..ipc.framing import Frame
-from ..ipc.messages import CountTokens, Forget, Generate, Id, Load, Pin, Prefixes, Statistics, Warm
+from ..ipc.messages import (
+    CacheClear,
+    CacheList,
+    CacheVerify,
+    CountTokens,
+    Forget,
+    Generate,
+    Id,
+    Load,
+    Pin,
+    Prefixes,
+    Statistics,
+    Warm,
+)
 
-Job: TypeAlias = Load | Warm | Generate | CountTokens | Statistics | Prefixes | Pin | Forget
+Job: TypeAlias = (
+    Load | Warm | Generate | CountTokens | Statistics | Prefixes | Pin | Forget | CacheList | CacheVerify | CacheClear
+)
 """A request's body."""
 
 JOBS: tuple[type[Job], ...] = get_args(Job)

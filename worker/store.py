@@ -91,6 +91,11 @@ class PrefixStore:
 
     # -- serving ---------------------------------------------------------------------------------------------
 
+    @property
+    def folder(self) -> Path:
+        """Where the files are."""
+        return self._folder.path
+
     def key(self, tokens: Sequence[int]) -> str:
         """Names the files of these tokens under this identity."""
         return key_of(self._digest, packed(tokens))
@@ -199,6 +204,11 @@ class PrefixStore:
     def verify(self) -> tuple[Verified, ...]:
         """Read and compare everything, other models' entries too; what is damaged is deleted."""
         return tuple(Verified(entry, self._proven(entry)) for entry in self.entries())
+
+    def prove(self, key: str) -> Verified | None:
+        """Read and compare one entry, as `verify` does; None if there is none."""
+        entry = self._contents(fresh=True).entries.get(key)
+        return Verified(entry, self._proven(entry)) if entry else None
 
     def forget(self, key: str) -> bool:
         """Delete an entry and what is held against it; False if there was none, or it can't be deleted."""

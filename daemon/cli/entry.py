@@ -15,7 +15,7 @@ from ...ipc.control import ClientError, DaemonAbsent
 from ...launchd.job import ManagerError
 from ..config import ConfigurationError
 from ..runtime_dir import RuntimeDirError
-from . import ask, chat, logs, order, run, service, warm
+from . import ask, cache, chat, doctor, logs, order, run, service, warm
 from .outcome import CONFIGURATION, FAILED, INTERRUPTED, NO_DAEMON, PIPE_CLOSED, Failure, complain
 
 app = typer.Typer(
@@ -53,6 +53,10 @@ prefixes = typer.Typer(
     no_args_is_help=True,
 )
 app.add_typer(prefixes)
+stored = typer.Typer(
+    name="cache", help="See, check and delete the prefixes that Stoker keeps on disk.", no_args_is_help=True
+)
+app.add_typer(stored)
 
 
 def _add(command: Callable[..., Any], *examples: str, group: typer.Typer = app, name: str | None = None) -> None:
@@ -75,11 +79,17 @@ _add(order.rewarm, "stoker rewarm", "stoker rewarm --prompt agent.md --prompt re
 _add(order.restart, "stoker restart", "stoker restart --cold", "stoker restart --no-wait")
 _add(order.stop, "stoker stop")
 _add(chat.chat, 'stoker chat "Why is the sky blue?"', "stoker chat", "stoker chat --system role.md < question.txt")
+_add(doctor.doctor, "stoker doctor", "stoker doctor --json")
 _add(logs.logs, "stoker logs", "stoker logs -f", "stoker logs --worker -n 200")
 _add(warm.show, "stoker warm list", "stoker warm list --json", group=prefixes, name="list")
 _add(warm.pin, "stoker warm pin learned-1a2b3c4d", "stoker warm pin learned-1a2b3c4d --off", group=prefixes)
 _add(warm.forget, "stoker warm forget learned-1a2b3c4d", group=prefixes)
 _add(warm.clear, "stoker warm clear", "stoker warm clear --yes", group=prefixes)
+_add(cache.show, "stoker cache list", "stoker cache list --json", group=stored, name="list")
+_add(cache.verify, "stoker cache verify", "stoker cache verify --json", group=stored)
+_add(
+    cache.clear, "stoker cache clear agent", "stoker cache clear --foreign", "stoker cache clear --yes", group=stored
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

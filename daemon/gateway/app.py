@@ -15,11 +15,12 @@ from .guard import guarding
 from .keys import demanding_key
 from .manners import BadFraming, before_the_handler, check_encoding, check_framing, no_continue
 from .openai import OpenAI
+from .openapi import OpenAPI
 from .pages import Pages
 from .responses import Responses
 from .sse import STREAM, EventStream
 
-APIS = (OpenAI, Responses, Anthropic, Pages)
+APIS = (OpenAI, Responses, Anthropic, OpenAPI, Pages)
 """What serves; each has endpoints over one backend."""
 
 BODY_LIMIT = 32 * 1024 * 1024

@@ -191,7 +191,8 @@ class WholeChat:
 
 class _WholeChoice:
     def __init__(self, *, logprobs: bool) -> None:
-        self._texts: dict[str, list[str]] = {"normal": [], "reasoning": [], "tool": []}
+        self._content: list[str] = []
+        self._reasoning: list[str] = []
         self._calls: list[ToolCall] = []
         self._logprobs: list[TokenLogprob] | None = [] if logprobs else None
         self.reasoning_tokens = 0
@@ -199,20 +200,18 @@ class _WholeChoice:
 
     def add(self, output: object) -> None:
         if isinstance(output, Delta):
-            self._add_delta(output)
+            self._say(output.text, output.channel)
+            self._calls += output.calls
+            if output.channel == "reasoning":
+                self.reasoning_tokens += len(output.tokens)
+            elif self._logprobs is not None:
+                self._logprobs += output.logprobs
         elif isinstance(output, Finished):
-            self._texts[output.channel].append(output.text)
+            self._say(output.text, output.channel)
             self.finished = output
 
-    def _add_delta(self, delta: Delta) -> None:
-        self._texts[delta.channel].append(delta.text)
-        if delta.channel == "reasoning":
-            self.reasoning_tokens += len(delta.tokens)
-        if delta.calls:
-            self._calls += delta.calls
-            self._texts["tool"].clear()  # it is told by the calls
-        if self._logprobs is not None and delta.channel == "normal":
-            self._logprobs += delta.logprobs
+    def _say(self, text: str, channel: str) -> None:
+        (self._reasoning if channel == "reasoning" else self._content).append(text)
 
     def document(self, index: int, finished: Finished) -> Choice:
         return Choice(
@@ -223,13 +222,12 @@ class _WholeChoice:
         )
 
     def _message(self) -> AnswerMessage:
-        # A call that never became whole is shown as the text that it is.
-        content = "".join((*self._texts["normal"], *self._texts["tool"]))
+        content = "".join(self._content)
         calls = tuple(
             Call(id=new_call_id(), function=CalledFunction(call.name, call.arguments)) for call in self._calls
         )
         return AnswerMessage(
             content=None if calls and not content else content,
-            reasoning_content="".join(self._texts["reasoning"]) or msgspec.UNSET,
+            reasoning_content="".join(self._reasoning) or msgspec.UNSET,
             tool_calls=calls or msgspec.UNSET,
         )

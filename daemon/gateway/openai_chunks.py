@@ -101,7 +101,6 @@ class ChoiceChunks:
         self._begun = False
         self._said = False
         self._calls = 0
-        self._withheld = ""
         self.reasoning_tokens = 0
         self.finished: Finished | None = None
 
@@ -117,15 +116,11 @@ class ChoiceChunks:
     def delta(self, delta: Delta) -> bytes:
         """What a step adds; nothing for half a character, or a part of a call."""
         begin = b"" if self._begun else self.begin()
-        channel = delta.channel
-        if channel == "normal":
-            said = self._with_logprobs(delta) if delta.logprobs else self._text(delta.text)
-        elif channel == "reasoning":
+        if delta.channel == "reasoning":
             self.reasoning_tokens += len(delta.tokens)
             said = self._thought(delta.text)
         else:
-            self._withheld += delta.text
-            said = b""
+            said = self._with_logprobs(delta) if delta.logprobs else self._text(delta.text)
         return begin + said + self._called(delta.calls) if delta.calls else begin + said
 
     def last(self, finished: Finished) -> bytes:
@@ -136,16 +131,10 @@ class ChoiceChunks:
         """
         self.finished = finished
         reason = _encode(finish_reason(finished, called=self._calls > 0))
-        rest = self.begin() + self._rest(finished)
+        thought = finished.channel == "reasoning"
+        rest = self._thought(finished.text) if thought else self._text(finished.text)
         said = self._said or self._calls or not self._tools
-        return rest + self._head + (b"{}" if said else b'{"content":""}') + self._closed(reason)
-
-    def _rest(self, finished: Finished) -> bytes:
-        channel, text = finished.channel, finished.text
-        if channel == "reasoning":
-            return self._thought(text) + self._text(self._withheld)
-        # A call that never became whole is shown as the text that it is.
-        return self._text(text + self._withheld if channel == "normal" else self._withheld + text)
+        return self.begin() + rest + self._head + (b"{}" if said else b'{"content":""}') + self._closed(reason)
 
     def _text(self, text: str) -> bytes:
         if not text:
@@ -164,7 +153,6 @@ class ChoiceChunks:
         )
 
     def _called(self, calls: tuple[ToolCall, ...]) -> bytes:
-        self._withheld = ""  # it is told by the calls
         events = b""
         for call in calls:
             function = {"name": call.name, "arguments": ""}

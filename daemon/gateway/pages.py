@@ -42,7 +42,9 @@ _PAGE = """<!doctype html>
 """
 
 
-class _Life(msgspec.Struct, frozen=True):
+class Life(msgspec.Struct, frozen=True):
+    """That it comes at all is the news."""
+
     live: bool = True
 
 
@@ -62,8 +64,8 @@ class Pages:
         ]
 
     async def live(self, _request: web.Request) -> web.Response:
-        """200, always: that it comes at all is the news."""
-        return _state(_Life())
+        """200, always."""
+        return _state(Life())
 
     async def ready(self, _request: web.Request) -> web.Response:
         """The readiness snapshot: 200 if ready, else 503 and when to ask again."""

@@ -42,20 +42,18 @@ class ReasoningText(msgspec.Struct, frozen=True, kw_only=True):
     text: str
 
 
-class OutputMessage(msgspec.Struct, frozen=True, kw_only=True):
+class OutputMessage(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="message"):
     """The model's message."""
 
-    type: Literal["message"] = "message"
     id: str
     status: Status
     role: Literal["assistant"] = "assistant"
     content: tuple[OutputText, ...]
 
 
-class OutputReasoning(msgspec.Struct, frozen=True, kw_only=True):
+class OutputReasoning(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="reasoning"):
     """The model's reasoning; it is not summarised."""
 
-    type: Literal["reasoning"] = "reasoning"
     id: str
     status: Status
     summary: tuple[()] = ()
@@ -63,10 +61,9 @@ class OutputReasoning(msgspec.Struct, frozen=True, kw_only=True):
     encrypted_content: None = None
 
 
-class OutputCall(msgspec.Struct, frozen=True, kw_only=True):
+class OutputCall(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="function_call"):
     """A call of a function."""
 
-    type: Literal["function_call"] = "function_call"
     id: str
     status: Status
     call_id: str

@@ -12,6 +12,10 @@ from stoker.ipc.errors import ErrorCode
 from stoker.ipc.framing import ErrorResponse, Notification, Request, Response
 from stoker.ipc.messages import (
     Body,
+    CacheClear,
+    CacheList,
+    CacheVerify,
+    Cleared,
     Delta,
     Finished,
     Forget,
@@ -23,8 +27,11 @@ from stoker.ipc.messages import (
     Prefixes,
     PrefixList,
     Progress,
+    Proven,
+    ProvenPrefix,
     Result,
     Statistics,
+    StoredList,
     TokenLogprob,
     ToolCall,
     Welcome,
@@ -159,6 +166,9 @@ async def test_call_without_interest_in_progress() -> None:
         (Prefixes(), PrefixList(prefixes=(), notes=("put aside",))),
         (Pin(name="learned-1", pinned=False), Noted(count=1)),
         (Forget(), Noted(count=0)),
+        (CacheList(), StoredList(folder="/c", prefixes=(), bytes=0, budget_bytes=1)),
+        (CacheVerify(key="1a"), Proven(prefixes=(ProvenPrefix(key="1a", name=None, bytes=1),))),
+        (CacheClear(foreign=True), Cleared(count=1, bytes=2)),
     ],
 )
 async def test_what_is_known_of_prefixes_is_asked_and_answered(body: Body, result: Result) -> None:
@@ -225,18 +235,6 @@ async def test_unread_text_is_joined() -> None:
 
         delta = await mailbox.get()
         assert delta == Delta(target=target, tokens=tuple(range(50)), text="".join(f"{n} " for n in range(50)))
-
-
-async def test_unread_calls_and_log_probabilities_are_joined() -> None:
-    """Nothing that comes beside the text is lost where deltas become one."""
-    async with linked() as (link, peer), link.ask(GENERATE) as (target, mailbox):
-        calls = tuple(ToolCall(name=name, arguments="{}") for name in ("a", "b"))
-        logprobs = tuple(TokenLogprob(token=token, bytes=(65,), logprob=-1.0) for token in (1, 2))
-        for token, call, logprob in zip((1, 2), calls, logprobs, strict=True):
-            await peer.say(Delta(target=target, tokens=(token,), calls=(call,), logprobs=(logprob,)))
-        await settled()
-
-        assert await mailbox.get() == Delta(target=target, tokens=(1, 2), calls=calls, logprobs=logprobs)
 
 
 async def test_channels_are_kept_apart() -> None:

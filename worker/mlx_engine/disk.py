@@ -7,13 +7,17 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 
-from ...ipc.messages import StoreFigures
+from ...ipc.errors import ErrorCode
+from ...ipc.framing import ErrorResponse, Response
+from ...ipc.messages import Id, StoreFigures
+from ..engine import Emit
 from ..identity import identify
 from ..prefix_cache import cut
 from ..saving import Saver
@@ -22,6 +26,7 @@ from ..store_index import Entry
 from ..store_results import Draft, Rejected
 from . import persist
 from .loading import LoadedModel
+from .shelf import Errand, run
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +116,7 @@ class Disk:
         damaged = (mark for mark in self._store.statistics().quarantined if mark.kind == "damaged")
         told = (f"{mark.name or mark.key[:8]} was not restored: {mark.reason}" for mark in damaged)
         self._refusals: deque[str] = deque(told, maxlen=REFUSALS_KEPT)
+        self._errands = ThreadPoolExecutor(1, "errands")
         self._release = threading.Timer(release_seconds, self._store.release)
         self._release.daemon = True
         self._release.start()
@@ -189,6 +195,20 @@ class Disk:
     def _is_calm(self) -> bool:
         return time.monotonic() - self._latest_turn >= CALM_SECONDS
 
+    def aside(self, request_id: Id, errand: Errand, emit: Emit) -> None:
+        """Do something for people, beside the engine; such things are done, and answered, one after the other."""
+
+        def work() -> None:
+            try:
+                emit(Response(request_id, run(self._store, errand)))
+            except Exception as error:
+                # The store reports what a disk does, so this is a mistake of ours; whoever asked is to hear of it.
+                log.exception("%s failed", errand.METHOD)
+                text = f"internal error: {type(error).__name__}: {error}"
+                emit(ErrorResponse(request_id, ErrorCode.INTERNAL_ERROR, text))
+
+        self._errands.submit(work)
+
     def figures(self) -> StoreFigures:
         """Figures of now."""
         now = self._store.statistics()
@@ -210,5 +230,6 @@ class Disk:
     def close(self, seconds: float) -> None:
         """Write what waits, in this time at most, and leave nothing to be suspected. Any thread."""
         self._release.cancel()
+        self._errands.shutdown(wait=False, cancel_futures=True)
         self._saver.close(seconds)
         self._store.close()

@@ -25,7 +25,8 @@ from ..normalise import normalised
 from ..prefix_cache import PrefixCache
 from .admission import Admitted, MemoryGuard, admit, planned_length
 from .background import NAME, Background
-from .decoding import Decoded, Decoder, Held, Start, decoder_for, normalized
+from .choosing import Chooser, Choosers
+from .decoding import Decoded, Decoder, Held, Start, decoder_for
 from .disk import Disk
 from .generation import Generation, replay
 from .learner import Learner
@@ -33,7 +34,6 @@ from .loading import LoadedModel
 from .planning import Plan, Planner
 from .prefill import Pace, Prefill
 from .renewal import Renewal
-from .sampling import sampler_for
 from .text import TextStream
 from .warming import WarmJob
 
@@ -86,6 +86,7 @@ class Scheduler:
         self._warming: deque[WarmJob] = deque()
         self._planner = Planner(loaded, self.cache, normalise=self._normalise)
         self._background = Background(self._unasked, Renewal(self._planner))
+        self._choosers = Choosers(loaded)
         self._decoder = self._new_decoder()
 
     @property
@@ -122,9 +123,10 @@ class Scheduler:
         prompt = normalised(body.prompt, normalise=self._normalise)
         body = msgspec.structs.replace(body, prompt=prompt)
         admitted = admit(self.loaded, body)
+        chooser = self._choosers.chooser(body, admitted.prompt)
         # A request that goes on was counted before its worker died; a probe is nobody's.
         if self._learner is not None and not (body.emitted or body.probe):
-            self._learner.observe(prompt)
+            self._learner.observe(prompt, keep=body.keep)
         text = TextStream(
             self.loaded.tokenizer,
             admitted.prompt,
@@ -134,7 +136,7 @@ class Scheduler:
             parallel=body.parallel_calls,
         )
         ended = replay(text, admitted.emitted, self._ends)
-        generation = self._new_generation(request_id, body, admitted, text, submitted)
+        generation = self._new_generation(request_id, body, admitted, submitted, text=text, chooser=chooser)
         if ended or generation.left <= 0 or len(admitted.tokens) >= self.loaded.context:
             self._finish([], generation, ended or "length")  # the earlier worker died before it could say so
             return
@@ -153,7 +155,14 @@ class Scheduler:
         return TokenCount(tokens=len(prompt_tokens(self.loaded.tokenizer, prompt)))
 
     def _new_generation(
-        self, request_id: Id, body: Generate, admitted: Admitted, text: TextStream, submitted: float
+        self,
+        request_id: Id,
+        body: Generate,
+        admitted: Admitted,
+        submitted: float,
+        *,
+        text: TextStream,
+        chooser: Chooser,
     ) -> Generation:
         return Generation(
             id=request_id,
@@ -163,7 +172,7 @@ class Scheduler:
             limit=admitted.limit,
             planned=planned_length(admitted, asked=body.max_tokens),
             text=text,
-            sampler=sampler_for(body.sampling, len(admitted.emitted)),
+            chooser=chooser,
             submitted=submitted,
             probe=body.probe,
         )
@@ -246,7 +255,7 @@ class Scheduler:
             self._progress(generation, prefill.done)
             if logits is not None:
                 del self._waiting[generation.id]
-                self._begin(generation, prefill, int(generation.sampler(normalized(logits)).item()))
+                self._begin(generation, prefill, int(generation.chooser.choose(None, logits).item()))
         except Exception:
             # mlx raises RuntimeError, ValueError and others; this sequence's arrays are its own, so nobody else's
             # tokens are touched.
@@ -277,6 +286,9 @@ class Scheduler:
         """The prompt is in the KV and the first token known."""
         generation.prefill = None
         held = Held(prefill.tokens, prefill.kv)
+        if refusal := generation.refusal():
+            self._tell([], [refusal])
+            return
         if token in self._ends:
             self._keep(generation, held)
             self._finish([], generation, "stop")
@@ -286,7 +298,7 @@ class Scheduler:
             self._keep(generation, held)
             self._finish(deltas, generation, reason)
             return
-        start = Start(generation.id, held.tokens, held.kv, token, generation.left, generation.sampler)
+        start = Start(generation.id, held.tokens, held.kv, token, generation.left, generation.chooser)
         self._decoder.add(start)
         self._decoding[generation.id] = generation
         self._tell(deltas, [])
@@ -312,6 +324,11 @@ class Scheduler:
 
     def _take(self, item: Decoded, deltas: list[Delta], results: list[Frame]) -> None:
         generation = self._decoding[item.key]
+        if refusal := generation.refusal():
+            self._decoder.remove(item.key)
+            results.append(refusal)
+            del self._decoding[item.key]
+            return
         if item.ended != "stop":
             deltas += generation.hear(item.token)
         if reason := generation.ending() or item.ended:

@@ -13,8 +13,21 @@ from stoker.daemon.cli.entry import app
 from tests.fakes.command_line import Run, Serve, stoker_process
 from tests.fakes.fake_steward import FakeSteward
 
-COMMANDS = ("run", "install", "uninstall", "start", "ready", "status", "rewarm", "restart", "stop", "chat", "logs")
-GROUPS = {"warm": ("list", "pin", "forget", "clear")}
+COMMANDS = (
+    "run",
+    "install",
+    "uninstall",
+    "start",
+    "ready",
+    "status",
+    "rewarm",
+    "restart",
+    "stop",
+    "chat",
+    "doctor",
+    "logs",
+)
+GROUPS = {"warm": ("list", "pin", "forget", "clear"), "cache": ("list", "verify", "clear")}
 NEED_A_DAEMON = (
     ("ready",),
     ("status",),

@@ -51,7 +51,7 @@ def test_text_is_put_together_with_what_was_held_back() -> None:
 
 def test_message_that_only_calls_has_no_content() -> None:
     """Calls come with ids of their own, in their order, and the content is null."""
-    answer = document(STARTED, delta("<tool>", "tool"), CALLS, FINISHED)
+    answer = document(STARTED, delta("", "tool"), CALLS, FINISHED)
     (choice,) = answer["choices"]
     first, second = choice["message"]["tool_calls"]
 
@@ -73,8 +73,8 @@ def test_empty_answer_has_content() -> None:
     assert message(STARTED, FINISHED)["content"] == ""
 
 
-def test_call_that_never_became_whole_is_shown_as_text() -> None:
-    """Nothing that the model wrote is lost when the answer ends inside a call."""
+def test_call_that_never_became_whole_is_text() -> None:
+    """What the worker gives as text is shown, also where it looks like half a call."""
     assert message(delta("ok "), delta('<tool>{"na', "tool"), LENGTH)["content"] == 'ok <tool>{"na'
 
 
@@ -94,7 +94,7 @@ def test_given_up_answer_is_no_answer() -> None:
 
 
 def test_log_probabilities_are_those_of_the_content() -> None:
-    """What was thought, or became a call, is not content."""
+    """What was thought is not content."""
 
     def step(text: str, channel: Any = "normal") -> Delta:
         logprob = TokenLogprob(token=1, bytes=tuple(text.encode()), logprob=-1.0)
