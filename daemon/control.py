@@ -40,7 +40,7 @@ from ..ipc.control_messages import (
 )
 from ..ipc.errors import ErrorCode, ErrorData
 from ..ipc.framing import Dialect, ErrorResponse, Frame, Malformed, Notification, ProtocolError, Request, Response
-from ..ipc.messages import PROTOCOL_VERSION, Body, Id
+from ..ipc.messages import PROTOCOL_VERSION, Body, CacheClear, CacheList, CacheVerify, Id
 from ..ipc.peer import Peer, peer
 from ..ipc.unix_stream import UnixStream, accept_unix
 from .rebinding import bound_again, gone
@@ -229,6 +229,8 @@ class _Connection:
                 return await self._steward.rewarm(prompts)
             case WarmList() | WarmPin() | WarmForget():
                 return await self._known_prefixes(body)
+            case CacheList() | CacheVerify() | CacheClear():
+                return await self._stored_prefixes(body)
             case Restart(cold=cold):
                 await self._steward.restart(cold=cold)
         return Accepted()
@@ -240,6 +242,14 @@ class _Connection:
             case WarmForget(name=forgotten):
                 return await self._steward.warm_forget(forgotten)
         return await self._steward.warm_list()
+
+    async def _stored_prefixes(self, body: CacheList | CacheVerify | CacheClear) -> Document:
+        match body:
+            case CacheVerify(key=key):
+                return await self._steward.cache_verify(key)
+            case CacheClear(name=name, foreign=foreign):
+                return await self._steward.cache_clear(name, foreign=foreign)
+        return await self._steward.cache_list()
 
     async def _watch(self, request: Request) -> None:
         first = True

@@ -1,7 +1,7 @@
 """The vocabulary of a worker's life: phases, events, effects, state and policy. Data only.
 
 `machine` decides with these, `supervisor` acts on them. One machine describes one worker *slot*: at any time at
-most one worker process, its generation counting up. All times are seconds of one monotonic clock.
+most one worker, its generation counting up. All times are seconds of one monotonic clock.
 """
 
 from __future__ import annotations
@@ -72,6 +72,13 @@ class Rewarm:
 
     ticket: int
     prefixes: tuple[WarmPrefix, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outnumbered:
+    """Another slot has given its worker this generation number; ours go on after it."""
+
+    generation: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +169,7 @@ Event: TypeAlias = (
     | Stop
     | Restart
     | Rewarm
+    | Outnumbered
     | DeadlinePassed
     | Greeted
     | LoadAdvanced
@@ -178,6 +186,7 @@ EVENTS: tuple[type[Event], ...] = (
     Stop,
     Restart,
     Rewarm,
+    Outnumbered,
     DeadlinePassed,
     Greeted,
     LoadAdvanced,
@@ -221,6 +230,8 @@ class State:
     phase: Phase = Phase.DOWN
     wanted: bool = False
     generation: int = 0
+    taken: int = 0
+    """Highest generation number that another slot has given away."""
     alive: bool = False
     """A process of this generation was ordered, and its `Exited` has not come."""
     since: float = 0.0

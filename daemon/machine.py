@@ -29,6 +29,7 @@ from .lifecycle import (
     LoadAdvanced,
     Loaded,
     LoadFailed,
+    Outnumbered,
     Phase,
     Policy,
     Restart,
@@ -110,6 +111,7 @@ TABLE: dict[tuple[Phase, type[Event]], Rule] = {
     (Phase.FAILED, Restart): _rule(rules.restart_from_rest, Phase.STARTING),
     (Phase.FAILED, Stop): _rule(rules_of_stopping.stop_at_rest, Phase.DOWN),
     (Phase.FAILED, Rewarm): _rule(rules.refuse_rewarm, Phase.FAILED),
+    **{(phase, Outnumbered): _rule(rules.count_on, phase) for phase in Phase},
 }
 
 _NEWS: tuple[type[Event], ...] = (

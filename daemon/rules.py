@@ -17,6 +17,7 @@ from .lifecycle import (
     LoadAdvanced,
     Loaded,
     Outcome,
+    Outnumbered,
     Phase,
     Policy,
     Restart,
@@ -41,7 +42,7 @@ def enter(state: State, phase: Phase, now: float, deadline: float | None, **chan
 
 def spawn(state: State, now: float, policy: Policy) -> Step:
     """The next generation."""
-    generation = state.generation + 1
+    generation = max(state.generation, state.taken) + 1
     newborn = enter(
         state,
         Phase.STARTING,
@@ -73,6 +74,11 @@ def restart_from_rest(state: State, event: Restart, now: float, policy: Policy) 
 def retry(state: State, _: DeadlinePassed, now: float, policy: Policy) -> Step:
     """The backoff is over."""
     return spawn(state, now, policy)
+
+
+def count_on(state: State, event: Outnumbered, _: float, __: Policy) -> Step:
+    """Generation numbers are unique over all slots, and the newest worker has the highest."""
+    return replace(state, taken=max(state.taken, event.generation)), ()
 
 
 def load(state: State, event: Greeted, now: float, policy: Policy) -> Step:

@@ -23,26 +23,37 @@ import structlog
 from aiohttp import web
 
 from .. import __version__
-from ..ipc.control_messages import Counted, PrefixListing, Rates, RewarmReport, StatusReport, WorkerStatus
+from ..ipc.control_messages import (
+    Clearance,
+    Counted,
+    PrefixListing,
+    Rates,
+    RewarmReport,
+    StatusReport,
+    StoredListing,
+    Verification,
+    WorkerStatus,
+)
 from ..ipc.control_messages import PrefixStatus as Prefix
 from ..ipc.messages import Figures, Load, Progress, Statistics, WarmPrefix
 from .control import ControlServer
 from .dispatch import Dispatch, Limits
 from .environment import OPENBLAS_REMEDY, find_openblas, worker_environment
-from .gateway import runner
+from .gateway import Access, Keys, runner
 from .history import Chronicle, History, read_history
 from .life import Launch, Life, WorkerLife
 from .lifecycle import Event, Policy
 from .link import RequestRefused, WorkerLost
 from .model_path import EMBEDDED
-from .prefixes import KnownPrefixes
+from .prefixes import KnownPrefixes, latest
 from .process import LineSink
 from .pulse import Budgets
 from .readiness import NOTHING_YET, Board
+from .rewarms import RewarmRefused
 from .runtime_dir import RuntimeDirError, listen, private_directory, single_instance
 from .settings import Settings
 from .steward import Refusal
-from .supervisor import RewarmRefused, Supervisor
+from .supervisor import Supervisor
 from .suspects import cause_of
 
 Reader: TypeAlias = Callable[[Board], Coroutine[Any, Any, None]]
@@ -90,9 +101,11 @@ class Service:
         self._notes = (*notes, *_openblas_note(self._openblas))
         self._started = time.monotonic()
         self._figures: Figures | None = None
+        self._figures_of = 0  # the generation
         self._port = settings.port
         self._launch = _launch(settings, sink, worker_command, self._openblas)
         self.host = settings.host
+        self.access = Access(Keys(settings.api_keys), settings.open_endpoints, settings.allowed_origins)
         self.models = _models(settings)
         self.board = Board(NOTHING_YET)
         past = read_history(settings.state_dir)
@@ -229,6 +242,18 @@ class Service:
         """Forget a learned prefix, or without a name all of every model."""
         return await self._prefixes.forget(name)
 
+    async def cache_list(self) -> StoredListing:
+        """What is on disk."""
+        return await self._prefixes.stored()
+
+    async def cache_verify(self, key: str | None) -> Verification:
+        """Read what is on disk and compare."""
+        return await self._prefixes.verify(key)
+
+    async def cache_clear(self, name: str | None, *, foreign: bool) -> Clearance:
+        """Delete what is on disk."""
+        return await self._prefixes.clear(name, foreign=foreign)
+
     async def status(self) -> StatusReport:
         """Everything the daemon knows, within `STATISTICS_TIMEOUT`."""
         await self._refresh_figures()
@@ -245,7 +270,7 @@ class Service:
             version=__version__,
             worker=_worker_status(life) if life else None,
             restarts=self.supervisor.departures,
-            prefixes=readiness.warmup.prefixes,
+            prefixes=latest(readiness.warmup.prefixes, figures),
             cache=figures.cache if figures else None,
             store=figures.store if figures else None,
             background=figures.background if figures else None,
@@ -260,6 +285,8 @@ class Service:
         link = self.supervisor.serving
         if link is None:
             return
+        if link.generation != self._figures_of:
+            self._figures, self._figures_of = None, link.generation
         with anyio.move_on_after(STATISTICS_TIMEOUT):
             try:
                 self._figures = await link.call(Statistics(), Figures)
@@ -314,7 +341,6 @@ def _budgets(settings: Settings) -> Budgets:
 
 
 def _launch(settings: Settings, sink: LineSink, command: Sequence[str], openblas: Path | None) -> Launch:
-    prompt = settings.warmup_system_file
     load = Load(
         model=settings.model,
         cache_dir=str(settings.cache_dir),
@@ -334,10 +360,18 @@ def _launch(settings: Settings, sink: LineSink, command: Sequence[str], openblas
         environ=lambda generation: worker_environment(os.environ, generation, openblas),
         socket_dir=settings.runtime_dir,
         load=load,
-        prefixes=(WarmPrefix(name="system", file=str(prompt) if prompt else None),),
+        prefixes=_prefixes(settings),
         sink=sink,
         budgets=lambda: _budgets(settings),
     )
+
+
+def _prefixes(settings: Settings) -> tuple[WarmPrefix, ...]:
+    """What is warmed at each start, in this order. Who configures prompts doesn't want the built-in one besides."""
+    prompt = settings.warmup_system_file
+    if prompt is None and settings.warmup:
+        return settings.warmup
+    return (*settings.warmup, WarmPrefix(name="system", file=str(prompt) if prompt else None))
 
 
 def _openblas_note(openblas: Path | None) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Every refusal in OpenAI's shape: `{"error": {"message", "type", "param", "code"}}`.
 
+`anthropic_errors` tells the same refusals in Anthropic's.
 `ApiError` is the one exception of this room; `explained` makes one of whatever else went wrong.
 """
 
@@ -28,15 +29,19 @@ MEMORY_RETRY_AFTER = 5.0
 _log = structlog.get_logger("stoker.gateway")
 
 
-class _Fault(msgspec.Struct, frozen=True):
+class Fault(msgspec.Struct, frozen=True):
+    """What was wrong; all four members are always there."""
+
     message: str
     type: str
     param: str | None
     code: str | None
 
 
-class _ErrorDocument(msgspec.Struct, frozen=True):
-    error: _Fault
+class ErrorDocument(msgspec.Struct, frozen=True):
+    """The body of every refusal, except under Anthropic's paths."""
+
+    error: Fault
 
 
 class ApiError(Exception):
@@ -65,19 +70,22 @@ class ApiError(Exception):
     ) -> None:
         super().__init__(message)
         self.status = status
-        self.fault = _Fault(message, kind or (INVALID if status < 500 else SERVER), param, code)
+        self.fault = Fault(message, kind or (INVALID if status < 500 else SERVER), param, code)
         self.headers = {"Cache-Control": "no-store", **(headers or {})}
         if retry_after is not None:
             self.headers["Retry-After"] = whole_seconds(retry_after)
 
     def document(self) -> bytes:
         """The error as a JSON object."""
-        return msgspec.json.encode(_ErrorDocument(self.fault))
+        return msgspec.json.encode(ErrorDocument(self.fault))
 
-    def response(self) -> web.Response:
-        """The error as an HTTP response."""
+    def response(self, document: bytes | None = None) -> web.Response:
+        """The error as an HTTP response; `document` is its body, where it is not OpenAI's."""
         return web.Response(
-            status=self.status, body=self.document(), content_type="application/json", headers=self.headers
+            status=self.status,
+            body=self.document() if document is None else document,
+            content_type="application/json",
+            headers=self.headers,
         )
 
 

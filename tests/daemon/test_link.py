@@ -12,6 +12,10 @@ from stoker.ipc.errors import ErrorCode
 from stoker.ipc.framing import ErrorResponse, Notification, Request, Response
 from stoker.ipc.messages import (
     Body,
+    CacheClear,
+    CacheList,
+    CacheVerify,
+    Cleared,
     Delta,
     Finished,
     Forget,
@@ -23,8 +27,13 @@ from stoker.ipc.messages import (
     Prefixes,
     PrefixList,
     Progress,
+    Proven,
+    ProvenPrefix,
     Result,
     Statistics,
+    StoredList,
+    TokenLogprob,
+    ToolCall,
     Welcome,
 )
 from tests.fakes.fake_peer import FINISHED, GENERATE, USAGE, joined, linked
@@ -157,6 +166,9 @@ async def test_call_without_interest_in_progress() -> None:
         (Prefixes(), PrefixList(prefixes=(), notes=("put aside",))),
         (Pin(name="learned-1", pinned=False), Noted(count=1)),
         (Forget(), Noted(count=0)),
+        (CacheList(), StoredList(folder="/c", prefixes=(), bytes=0, budget_bytes=1)),
+        (CacheVerify(key="1a"), Proven(prefixes=(ProvenPrefix(key="1a", name=None, bytes=1),))),
+        (CacheClear(foreign=True), Cleared(count=1, bytes=2)),
     ],
 )
 async def test_what_is_known_of_prefixes_is_asked_and_answered(body: Body, result: Result) -> None:
@@ -237,6 +249,26 @@ async def test_channels_are_kept_apart() -> None:
 
         assert isinstance(await mailbox.get(), Progress)
         assert [await mailbox.get(), await mailbox.get()] == [thought, word]
+
+
+async def test_joined_deltas_lose_nothing() -> None:
+    """Log probabilities are joined with their tokens, and a call stays between the texts before and after it."""
+
+    def said(token: int, text: str, *calls: ToolCall) -> Delta:
+        likely = TokenLogprob(token=token, bytes=(token,), logprob=-1.0)
+        return Delta(target=target, tokens=(token,), text=text, calls=calls, logprobs=(likely,))
+
+    async with linked() as (link, peer), link.ask(GENERATE) as (target, mailbox):
+        look, act = ToolCall(name="look", arguments="{}"), ToolCall(name="act", arguments="{}")
+        for delta in (said(1, "a"), said(2, "b", look), said(3, "c"), said(4, "", act)):
+            await peer.say(delta)
+        await settled()
+        first, second = await mailbox.get(), await mailbox.get()
+
+    assert isinstance(first, Delta)
+    assert isinstance(second, Delta)
+    assert [(delta.text, delta.calls) for delta in (first, second)] == [("ab", (look,)), ("c", (act,))]
+    assert [tuple(likely.token for likely in delta.logprobs) for delta in (first, second)] == [(1, 2), (3, 4)]
 
 
 async def test_slow_reader_stalls_nobody() -> None:

@@ -23,6 +23,7 @@ from stoker.daemon.lifecycle import (
     Loaded,
     LoadFailed,
     Outcome,
+    Outnumbered,
     Phase,
     Policy,
     Restart,
@@ -37,7 +38,7 @@ from stoker.daemon.lifecycle import (
 from stoker.daemon.machine import MEANINGLESS, TABLE, mermaid, step
 
 POLICY = Policy(restart_limit=3, restore_crash_limit=1, warmup_crash_limit=2)
-OPERATOR = st.sampled_from([Start(), Stop(), Restart(), Restart(cold=True), Rewarm(1), Rewarm(2)])
+OPERATOR = st.sampled_from([Start(), Stop(), Restart(), Restart(cold=True), Rewarm(1), Rewarm(2), Outnumbered(3)])
 
 
 def news(generation: int) -> st.SearchStrategy[Event]:
@@ -230,6 +231,7 @@ def _example(event_type: type[Event], generation: int) -> Event:
         Stop(),
         Restart(),
         Rewarm(7),
+        Outnumbered(5),
         DeadlinePassed(),
         Greeted(generation),
         LoadAdvanced(generation),

@@ -14,8 +14,8 @@ import mlx.core as mx
 from mlx_lm.generate import BatchGenerator
 
 from ...ipc.messages import Id
+from .choosing import Chooser
 from .kv import evaluate
-from .sampling import Sampler
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Start:
         prompt: Tokens in `kv`; the KV belongs to the decoder from now on.
         first: The token after them, already sampled.
         most: How many tokens may follow the first; at least one.
-        sampler: Its next call chooses the token after the first.
+        chooser: Its next call chooses the token after the first.
     """
 
     key: Id
@@ -43,7 +43,7 @@ class Start:
     kv: list[Any]
     first: int
     most: int
-    sampler: Sampler
+    chooser: Chooser
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,8 @@ class BatchDecoder:
             max_tokens=[start.most],
             caches=[start.kv],
             all_tokens=[list(start.prompt)],
-            samplers=[start.sampler],
+            samplers=[start.chooser.sampler],
+            logits_processors=[[start.chooser.process] if start.chooser.processes else []],
         )
         self._keys[uids[0]] = start.key
 
@@ -178,7 +179,7 @@ class SequentialDecoder:
 
     def _next(self, running: _Running) -> Decoded:
         logits = self._model(mx.array([[running.pending]]), cache=running.start.kv)[:, -1, :]
-        sampled = running.start.sampler(normalized(logits))
+        sampled = running.start.chooser.choose(mx.array([running.pending]), logits)
         evaluate(running.start.kv)
         running.tokens.append(running.pending)
         running.pending = token = int(sampled.item())
@@ -196,11 +197,6 @@ class SequentialDecoder:
 def decoder_for(model: Any, ends: Iterable[int], most: int, *, batchable: bool) -> Decoder:
     """The fastest decoder that the model's KV caches allow."""
     return BatchDecoder(model, ends, most) if batchable else SequentialDecoder(model, ends)
-
-
-def normalized(logits: Any) -> Any:
-    """Log probabilities from logits shaped (1, vocabulary)."""
-    return logits - mx.logsumexp(logits, axis=-1, keepdims=True)
 
 
 def _ended(at_end: bool, left: int) -> Literal["stop", "length"] | None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import mlx.core as mx
-from mlx_lm.sample_utils import greedy_sampler
+from mlx_lm.sample_utils import apply_min_p, apply_top_k, greedy_sampler
 
 from ...ipc.messages import Sampling
 from ..errors import InvalidRequest
@@ -25,13 +25,32 @@ GREEDY: Sampler = greedy_sampler
 COLDEST = 1e-4
 """Lower temperatures are greedy to all float32 can tell, and dividing by them overflows."""
 
+RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
+    "temperature": (lambda value: value >= 0, "a number from 0"),
+    "top_p": (lambda value: 0 < value <= 1, "more than 0 and at most 1"),
+    "top_k": (lambda value: value >= 0, "a number of tokens, or 0 for all"),
+    "min_p": (lambda value: 0 <= value <= 1, "a number from 0 to 1"),
+    "presence_penalty": (lambda _: True, "a finite number"),
+    "frequency_penalty": (lambda _: True, "a finite number"),
+    "repetition_penalty": (lambda value: value > 0, "more than 0; 1 is none"),
+}
+"""What each field may be, and in words."""
 
-def check(sampling: Sampling) -> None:
+
+def check(sampling: Sampling, vocabulary: int) -> None:
     """Raise InvalidRequest for values that can't be meant."""
-    if not (math.isfinite(sampling.temperature) and sampling.temperature >= 0):
-        raise InvalidRequest(f"temperature is {sampling.temperature}; give a number from 0", field="temperature")
-    if not 0 < sampling.top_p <= 1:
-        raise InvalidRequest(f"top_p is {sampling.top_p}; give more than 0 and at most 1", field="top_p")
+    for field, (allowed, words) in RANGES.items():
+        value = getattr(sampling, field)
+        if not (math.isfinite(value) and allowed(value)):
+            raise InvalidRequest(f"{field} is {value}; give {words}", field=field)
+    for token, bias in sampling.logit_bias.items():
+        if not 0 <= token < vocabulary:
+            last = vocabulary - 1
+            raise InvalidRequest(
+                f"logit_bias has the token id {token}; give ids from 0 to {last}", field="logit_bias"
+            )
+        if not math.isfinite(bias):
+            raise InvalidRequest(f"logit_bias of token {token} is {bias}; give a finite number", field="logit_bias")
 
 
 def sampler_for(sampling: Sampling, position: int) -> Sampler:
@@ -42,23 +61,25 @@ def sampler_for(sampling: Sampling, position: int) -> Sampler:
     if sampling.temperature < COLDEST:
         return GREEDY
     seed = int.from_bytes(os.urandom(8), "little") if sampling.seed is None else sampling.seed
-    return SeededSampler(sampling.temperature, sampling.top_p, seed, position)
+    return SeededSampler(sampling, seed, position)
 
 
 class SeededSampler:
     """Samples each position with a key of its own.
 
+    Like mlx-lm's own samplers, it looks at the probabilities before the temperature is applied: first the smallest
+    set of likeliest tokens with at least `top_p` is kept, of these the ones with at least `min_p` times the likeliest
+    one's probability, of these the `top_k` likeliest. Then the temperature, and the draw.
+
     Args:
-        temperature: Above 0.
-        top_p: The smallest set of likeliest tokens with at least this probability is kept. Like mlx-lm's, it looks
-            at the probabilities before the temperature is applied.
+        sampling: Checked; the temperature is above 0.
         seed: Any integer; its low 64 bits count.
         position: Of the first call.
     """
 
-    def __init__(self, temperature: float, top_p: float, seed: int, position: int) -> None:
-        self._inverse = 1.0 / temperature
-        self._top_p = top_p
+    def __init__(self, sampling: Sampling, seed: int, position: int) -> None:
+        self._inverse = 1.0 / sampling.temperature
+        self._top_p, self._min_p, self._top_k = sampling.top_p, sampling.min_p, sampling.top_k
         self._seed = (seed % (1 << 64)).to_bytes(8, "little")
         self._position = position
 
@@ -67,6 +88,10 @@ class SeededSampler:
         logprobs = logprobs.astype(mx.float32)
         if self._top_p < 1:
             logprobs = nucleus(logprobs, self._top_p)
+        if self._min_p:
+            logprobs = apply_min_p(logprobs, self._min_p)
+        if 0 < self._top_k < logprobs.shape[-1]:
+            logprobs = apply_top_k(logprobs, self._top_k)
         key = mx.random.key(self._key())
         self._position += 1
         return mx.random.categorical(logprobs * self._inverse, key=key)

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from mlx_lm.utils import load_model
 
-from stoker.ipc.messages import Id, Sampling
+from stoker.ipc.messages import Id
+from stoker.worker.mlx_engine.choosing import Chooser
 from stoker.worker.mlx_engine.decoding import BatchDecoder, Decoded, Decoder, SequentialDecoder, Start, decoder_for
 from stoker.worker.mlx_engine.prefill import Prefill
-from stoker.worker.mlx_engine.sampling import sampler_for
+from stoker.worker.mlx_engine.sampling import GREEDY
 from tests.fakes.tiny_models import PROBES, Kind, greedy
 
 PROMPTS = [list(probe.encode()) for probe in PROBES]
@@ -41,7 +42,7 @@ def start(model: Any, prompt: list[int], most: int, key: Id = 1) -> Start:
     prefill = Prefill(model, prompt)
     while prefill.remaining:
         prefill.step()
-    return Start(key, prompt, prefill.kv, greedy(model, prompt, 1)[0], most, sampler_for(Sampling(), 1))
+    return Start(key, prompt, prefill.kv, greedy(model, prompt, 1)[0], most, Chooser(GREEDY))
 
 
 def drained(decoder: Decoder, steps: int = 100) -> list[Decoded]:
