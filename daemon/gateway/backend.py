@@ -41,8 +41,8 @@ class Models(Protocol):
     """The names under which the model may be asked for."""
 
     @property
-    def id(self) -> str | None:
-        """None while no model was loaded yet and its id isn't known."""
+    def id(self) -> str:
+        """The model's own name: of the embedded one, or the last part of its path or hub id."""
 
     @property
     def aliases(self) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import msgspec
 
 from ...ipc.messages import ChatPrompt, Constraint, Generate, JsonConstraint, Sampling, ToolConstraint
 from .errors import ApiError
-from .openai_request import DEFAULT_TEMPERATURE
+from .openai_sampling import DEFAULT_TEMPERATURE
 from .responses_document import ShownReasoning, ShownText
 from .responses_fields import converted, decoded
 from .responses_items import read_messages

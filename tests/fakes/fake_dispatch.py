@@ -97,7 +97,7 @@ class FakeDispatch:
 
 @dataclass
 class FakeModels:
-    id: str | None = "models/SmolLM2-135M-Instruct"
+    id: str = "models/SmolLM2-135M-Instruct"
     aliases: tuple[str, ...] = ("gpt-4o",)
     accept_any: bool = False
 

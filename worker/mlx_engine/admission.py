@@ -19,6 +19,8 @@ from .loading import LoadedModel
 USUAL_ANSWER = 2048
 """Tokens that memory is set aside for where a request names no `max_tokens`. The rest of a long context would refuse
 nearly every such request, and answers of this length are already rare."""
+MOST_LOGPROBS = 20
+"""As in OpenAI's API."""
 SHARE_OF_MACHINE = 0.8
 """Default memory limit as a share of all memory, like mlx's own: the rest is the user's."""
 
@@ -53,7 +55,9 @@ def admit(loaded: LoadedModel, body: Generate) -> Admitted:
     Raises:
         InvalidRequest, InvalidPrompt, ContextExceeded: It is refused.
     """
-    sampling.check(body.sampling)
+    sampling.check(body.sampling, loaded.vocabulary)
+    if body.logprobs is not None and not 0 <= body.logprobs <= MOST_LOGPROBS:
+        raise InvalidRequest(f"logprobs is {body.logprobs}; give 0 to {MOST_LOGPROBS}, or none", field="logprobs")
     if body.max_tokens is not None and body.max_tokens <= 0:
         raise InvalidRequest(f"max_tokens is {body.max_tokens}; give at least 1, or none", field="max_tokens")
     prompt = prompt_tokens(loaded.tokenizer, body.prompt)

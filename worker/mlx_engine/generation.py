@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ...ipc.framing import Response
-from ...ipc.messages import Delta, Finished, Id, Usage
+from ...ipc.framing import ErrorResponse, Response
+from ...ipc.messages import Delta, Finished, Id, TokenLogprob, Usage
 from ..calls import Piece
+from ..errors import InvalidRequest
+from .choosing import Chooser
 from .prefill import Prefill
-from .sampling import Sampler
 from .text import TextStream
 
 
@@ -27,10 +28,11 @@ class Generation:
         limit: Most tokens of the answer.
         planned: Length of the sequence that memory was set aside for.
         text: Has heard all tokens of the answer so far.
-        sampler: Its next call chooses the next token.
+        chooser: Its next call chooses the next token.
         submitted: When the request came, on the clock of `time.perf_counter`.
         cached: How many of `tokens` need no prefill; an estimate until `prefill` is there.
         prefill: While it is under way.
+        probe: It is a sign of life only, and leaves nothing behind.
     """
 
     id: Id
@@ -40,11 +42,12 @@ class Generation:
     limit: int
     planned: int
     text: TextStream
-    sampler: Sampler
+    chooser: Chooser
     submitted: float
     cached: int = 0
     prefill: Prefill | None = None
     first_token_at: float | None = None
+    probe: bool = False
 
     @property
     def remaining(self) -> int:
@@ -61,7 +64,12 @@ class Generation:
         if self.first_token_at is None:
             self.first_token_at = time.perf_counter()
         self.completion_tokens += 1
-        return deltas(self.id, token, self.text.add(token))
+        return deltas(self.id, token, self.text.add(token), self.chooser.told(token))
+
+    def refusal(self) -> ErrorResponse | None:
+        """Why the answer can't go on, by no fault of the engine."""
+        failure = self.chooser.failure
+        return InvalidRequest(failure, field="constraint").response(self.id) if failure else None
 
     def ending(self) -> Literal["stop", "length"] | None:
         """Whether the tokens heard so far end the answer."""
@@ -88,17 +96,20 @@ class Generation:
             prefill_seconds=round(first - self.submitted, 6),
             decode_seconds=round(now - first, 6),
         )
-        return tuple(_delta(self.id, (), piece) for piece in before), Response(self.id, result)
+        return tuple(_delta(self.id, piece) for piece in before), Response(self.id, result)
 
 
-def deltas(target: Id, token: int, pieces: Sequence[Piece]) -> tuple[Delta, ...]:
-    """One delta for each channel; the first carries the token."""
+def deltas(
+    target: Id, token: int, pieces: Sequence[Piece], logprobs: tuple[TokenLogprob, ...] = ()
+) -> tuple[Delta, ...]:
+    """One delta for each channel; the first carries the token, and its log probability where that is asked for."""
     first, *others = pieces or [Piece("normal", "")]
-    return _delta(target, (token,), first), *(_delta(target, (), piece) for piece in others)
+    return _delta(target, first, (token,), logprobs), *(_delta(target, piece) for piece in others)
 
 
-def _delta(target: Id, tokens: tuple[int, ...], piece: Piece) -> Delta:
-    return Delta(target=target, tokens=tokens, text=piece.text, channel=piece.channel, calls=piece.calls)
+def _delta(target: Id, piece: Piece, tokens: tuple[int, ...] = (), logprobs: tuple[TokenLogprob, ...] = ()) -> Delta:
+    channel, text, calls = piece.channel, piece.text, piece.calls
+    return Delta(target=target, tokens=tokens, text=text, channel=channel, calls=calls, logprobs=logprobs)
 
 
 def replay(text: TextStream, emitted: Sequence[int], ends: frozenset[int]) -> Literal["stop"] | None:

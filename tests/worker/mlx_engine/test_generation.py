@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from mlx_lm.utils import load_tokenizer
 
-from stoker.ipc.messages import Delta, Finished, Sampling, ToolCall
+from stoker.ipc.messages import Delta, Finished, ToolCall
 from stoker.worker.calls import Piece
+from stoker.worker.mlx_engine.choosing import Chooser
 from stoker.worker.mlx_engine.generation import Generation, deltas, replay
-from stoker.worker.mlx_engine.sampling import sampler_for
+from stoker.worker.mlx_engine.sampling import GREEDY
 from stoker.worker.mlx_engine.text import TextStream
 
 
@@ -32,7 +33,7 @@ def generation(tokenizer: Any, *, limit: int = 9, stops: tuple[str, ...] = (), e
         limit=limit,
         planned=99,
         text=TextStream(tokenizer, [65], stops, chat=True, tools=TOOLS),
-        sampler=sampler_for(Sampling(), 0),
+        chooser=Chooser(GREEDY),
         submitted=0.0,
     )
 
