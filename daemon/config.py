@@ -17,10 +17,12 @@ from typing import Any
 import msgspec
 import platformdirs
 
+from ..ipc.messages import WarmPrefix
 from .key_file import KeyFileError, others_may_read, read_key_file
 from .model_path import ModelPathError, resolve_model, warn_of_prompt_file
 from .runtime_dir import RuntimeDirError, check_length
 from .settings import KEYS, Key, Settings
+from .warmups import WarmupError, read_warmups
 
 CLIENT_KEYS = frozenset({"socket", "runtime_dir", "log_dir"})
 """What a program that only asks the daemon needs; a mistake in another key must not keep it from asking."""
@@ -58,10 +60,11 @@ class _Given:
     base: Path
     text: bool = True
 
-    def refused(self, allowed: str) -> ConfigurationError:
-        shown = "(not shown)" if self.key.is_secret else repr(self.value)
+    def refused(self, allowed: str, *, name: str | None = None, value: object = None) -> ConfigurationError:
+        """Why it can't be used; `name` and `value` are those of a part of it that is at fault."""
+        shown = "(not shown)" if self.key.is_secret else repr(self.value if name is None else value)
         shown = shown if len(shown) <= SHOWN else shown[:SHOWN] + "…"
-        message = f"{self.key.name} = {shown} (from {self.source}) can't be used: {allowed}"
+        message = f"{name or self.key.name} = {shown} (from {self.source}) can't be used: {allowed}"
         return ConfigurationError(message, key=self.key.name, source=self.source)
 
 
@@ -94,13 +97,20 @@ def load_settings(
     return settings, tuple(warnings)
 
 
-def load_client_settings(socket: Path | None, environ: Mapping[str, str]) -> Settings:
+def load_client_settings(
+    socket: Path | None, environ: Mapping[str, str], keys: frozenset[str] = CLIENT_KEYS
+) -> Settings:
     """Settings with only what a client needs to find the daemon and its logs; the rest is default.
+
+    Args:
+        socket: The flag.
+        environ: The environment.
+        keys: What it needs.
 
     Raises:
         ConfigurationError: If one of those can't be used, or the file can't be read.
     """
-    given = _collect({"socket": socket}, environ, None, CLIENT_KEYS, [])
+    given = _collect({"socket": socket}, environ, None, keys, [])
     return Settings(**{name: _convert(one) for name, one in given.items()})
 
 
@@ -131,7 +141,7 @@ def _from_flags(flags: Mapping[str, object]) -> Iterator[_Given]:
 
 def _from_environment(environ: Mapping[str, str], warnings: list[str]) -> Iterator[_Given]:
     for key in KEYS.values():
-        value = environ.get(key.env, "").strip()
+        value = environ.get(key.env, "").strip() if key.env else ""
         if not value:
             continue  # an empty variable is how shells unset one for a command
         one = _Given(key, value, key.env, Path.cwd())
@@ -182,6 +192,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
 def _convert(one: _Given) -> Any:
     """The value in its setting's type."""
     value = one.value
+    if one.key.name == "warmup":
+        return _warmups(one)
     if one.text and isinstance(value, str):
         value = _from_text(value, one.key)
 
@@ -202,6 +214,13 @@ def _from_text(value: str, key: Key) -> object:
     if key.is_list:
         return [part.strip() for part in value.split(",")]
     return value
+
+
+def _warmups(one: _Given) -> tuple[WarmPrefix, ...]:
+    try:
+        return read_warmups(one.value, one.base)
+    except WarmupError as error:
+        raise one.refused(error.problem, name=error.key, value=error.value) from error
 
 
 def _model(one: _Given) -> str:
@@ -266,7 +285,7 @@ def load_api_key(environ: Mapping[str, str]) -> str | None:
 
 def _misspelt(environ: Mapping[str, str]) -> Iterator[str]:
     """Variables of nobody that look like one of ours."""
-    known = {key.env for key in KEYS.values()} | {"STOKER_CONFIG"}
+    known = {key.env for key in KEYS.values() if key.env} | {"STOKER_CONFIG"}
     for name in environ:
         if name.startswith("STOKER_") and name not in known:
             close = get_close_matches(name, known, n=1, cutoff=0.8)
@@ -277,10 +296,14 @@ def _misspelt(environ: Mapping[str, str]) -> Iterator[str]:
 def table() -> str:
     """All settings as a Markdown table."""
     rows = [
-        f"| `{key.name}` | {key.meaning} | {key.allowed} | {_quoted(key.default)} | `{key.env}` |"
+        f"| `{key.name}` | {key.meaning} | {key.allowed} | {_quoted(key.default)} | {_variable(key)} |"
         for key in KEYS.values()
     ]
     return "\n".join(["| key | meaning | allowed | default | environment |", "|---|---|---|---|---|", *rows])
+
+
+def _variable(key: Key) -> str:
+    return f"`{key.env}`" if key.env else "none"
 
 
 def _quoted(default: str) -> str:

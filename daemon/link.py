@@ -32,7 +32,11 @@ from ..ipc.framing import (
 from ..ipc.messages import (
     PROTOCOL_VERSION,
     Body,
+    CacheClear,
+    CacheList,
+    CacheVerify,
     Cancel,
+    Cleared,
     CountTokens,
     Delta,
     Figures,
@@ -48,15 +52,18 @@ from ..ipc.messages import (
     Prefixes,
     PrefixList,
     Progress,
+    Proven,
     Result,
     Statistics,
     Step,
+    StoredList,
     TokenCount,
     Warm,
     Warmed,
     Welcome,
     WorkerResult,
 )
+from .pulse import Pulse
 
 FROM_WORKER = Dialect(requests=[Hello], notifications=[Progress, Step], results=WorkerResult)
 """What a worker may say."""
@@ -70,8 +77,14 @@ ANSWERS: Mapping[type[Body], type[Result]] = {
     Prefixes: PrefixList,
     Pin: Noted,
     Forget: Noted,
+    CacheList: StoredList,
+    CacheVerify: Proven,
+    CacheClear: Cleared,
 }
 """What answers what."""
+
+OPEN_LIMIT = 1024
+"""Unanswered requests from which on a worker refuses more (docs/protocol.md); that is no fault of its engine."""
 
 R = TypeVar("R", bound=Result)
 
@@ -82,6 +95,10 @@ class WorkerLost(Exception):
 
 class ProtocolBroken(WorkerLost):
     """It said what has no place in the conversation, or in the wrong version; its process may well live on."""
+
+
+class VersionMismatch(ProtocolBroken):
+    """It speaks another version of the protocol, and will after a restart too."""
 
 
 class RequestRefused(Exception):
@@ -155,6 +172,10 @@ class WorkerLink:
     Args:
         channel: The connection, just accepted.
         generation: The worker's.
+
+    Attributes:
+        pulse: What the worker owes, and when it last proved that it computes.
+        stirred: Set when an answer was bad. Whoever waits for it puts a new one in its place.
     """
 
     def __init__(self, channel: Channel, generation: int) -> None:
@@ -164,6 +185,8 @@ class WorkerLink:
         self._open: dict[Id, Mailbox] = {}
         self._lost: str | None = None
         self._idle = anyio.Event()
+        self.pulse = Pulse()
+        self.stirred = anyio.Event()
 
     @property
     def lost(self) -> bool:
@@ -180,7 +203,8 @@ class WorkerLink:
 
         Raises:
             WorkerLost: If the connection ended.
-            ProtocolBroken: If something else came, or another protocol version.
+            ProtocolBroken: If something else came.
+            VersionMismatch: If it speaks another protocol version.
         """
         try:
             frame = await self._channel.receive()
@@ -194,7 +218,7 @@ class WorkerLink:
             message = f"the daemon speaks protocol {PROTOCOL_VERSION}, the worker {frame.body.protocol}"
             with suppress(ChannelClosed):  # the refusal is a courtesy: the worker is ended either way
                 await self._channel.send(ErrorResponse(frame.id, ErrorCode.UNSUPPORTED_PROTOCOL, message))
-            raise ProtocolBroken(f"{message}; install the same version of both")
+            raise VersionMismatch(f"{message}; install the same version of both")
         try:
             welcome = Welcome(protocol=PROTOCOL_VERSION, generation=self.generation)
             await self._channel.send(Response(frame.id, welcome))
@@ -232,6 +256,7 @@ class WorkerLink:
             raise WorkerLost(self._lost)
         request_id = next(self._ids)
         mailbox = self._open[request_id] = Mailbox(ANSWERS[type(body)])
+        self.pulse.asked(request_id, body, anyio.current_time())
         try:
             await self._send(Request(request_id, body))
             yield request_id, mailbox
@@ -282,22 +307,33 @@ class WorkerLink:
     def _distribute(self, frame: object) -> None:
         match frame:
             case Notification(body=Step(deltas=deltas)):
+                self.pulse.stepped(deltas, anyio.current_time())
                 for delta in deltas:
                     self._deliver(delta.target, delta)
             case Notification(body=Progress() as progress):
+                self.pulse.heard(anyio.current_time())
                 self._deliver(progress.target, progress)
             case Response(id=request_id, result=Result() as result):
                 self._answer(request_id, result)
             case ErrorResponse(id=request_id, code=code, message=message, data=data) if request_id is not None:
-                if request_id in self._open:
-                    self._open[request_id].end(RequestRefused(code, message, data))
-                    self._close(request_id)
+                self._refuse(request_id, RequestRefused(code, message, data))
             case Malformed(error=error):
                 raise ProtocolError(error.message)
             case _:
                 raise UnexpectedFrame(f"unexpected {type(frame).__name__}")
 
+    def _refuse(self, request_id: Id, refusal: RequestRefused) -> None:
+        if mailbox := self._open.get(request_id):
+            if refusal.code == ErrorCode.GENERATION_FAILED and len(self._open) < OPEN_LIMIT:
+                self.pulse.failed()
+                self.stirred.set()
+            mailbox.end(refusal)
+            self._close(request_id)
+
     def _answer(self, request_id: Id, result: Result) -> None:
+        self.pulse.answered(request_id, result, anyio.current_time())
+        if self.pulse.bad:
+            self.stirred.set()
         if mailbox := self._open.get(request_id):
             if not isinstance(result, mailbox.answer):
                 expected, got = mailbox.answer.__name__, type(result).__name__
@@ -312,5 +348,6 @@ class WorkerLink:
 
     def _close(self, request_id: Id) -> None:
         self._open.pop(request_id, None)
+        self.pulse.closed(request_id)
         if not self._open:
             self._idle.set()

@@ -1,4 +1,4 @@
-"""What the live worker knows of prefixes, and orders about those it learned: asked for over the control socket."""
+"""What the live worker knows of prefixes, and orders about those learned or stored."""
 
 from __future__ import annotations
 
@@ -8,9 +8,24 @@ from typing import TypeVar
 
 import anyio
 
-from ..ipc.control_messages import Counted, PrefixListing
+from ..ipc.control_messages import Clearance, Counted, PrefixListing, PrefixStatus, StoredListing, Verification
 from ..ipc.errors import ErrorCode
-from ..ipc.messages import Body, Forget, Noted, Pin, Prefixes, PrefixList, Result
+from ..ipc.messages import (
+    Body,
+    CacheClear,
+    CacheList,
+    CacheVerify,
+    Cleared,
+    Figures,
+    Forget,
+    Noted,
+    Pin,
+    Prefixes,
+    PrefixList,
+    Proven,
+    Result,
+    StoredList,
+)
 from .link import RequestRefused, WorkerLink, WorkerLost
 from .steward import Refusal, Snapshots
 
@@ -20,6 +35,12 @@ ANSWER_TIMEOUT = 5.0
 """Seconds for the worker's answer, which comes between two decoding steps or prefill chunks; below the time after
 which a client gives up (`ipc.control.CALL_TIMEOUT`), so that the client hears why."""
 
+VERIFY_TIMEOUT = 590.0
+"""Seconds for stored prefixes to be read: some 100 GB."""
+CLEAR_TIMEOUT = 50.0
+"""Seconds for them to be deleted, a save that is under way included."""
+
+STORED = "`stoker cache list` shows what is stored"
 LEARNING_OFF = "learning is switched off: learned_prefixes is 0"
 WAIT = "wait for ready: stoker ready --wait"
 LIST = "`stoker warm list` shows those there are"
@@ -32,7 +53,7 @@ class KnownPrefixes:
     """Asks whichever worker is ready.
 
     Each method raises `Refusal`: `NOT_READY` without a ready worker or an answer in time, `UNSUPPORTED` where
-    nothing is learned, `REFUSED` for a name that no learned prefix has, and for other errors of the worker.
+    nothing is learned or stored, `REFUSED` for a name that no prefix has, and for other errors of the worker.
 
     Args:
         board: Says what is instead, where no worker is ready.
@@ -61,21 +82,44 @@ class KnownPrefixes:
         noted = await self._ask(Forget(name=name), Noted)
         return Counted(count=noted.count) if name is None else _counted(noted, name)
 
-    async def _ask(self, body: Body, answer: type[R]) -> R:
+    async def stored(self) -> StoredListing:
+        """What is on disk, of this model and others."""
+        found = await self._ask(CacheList(), StoredList)
+        return StoredListing(**{name: getattr(found, name) for name in StoredListing.__struct_fields__})
+
+    async def verify(self, key: str | None) -> Verification:
+        """Read one stored prefix and compare, or all. Of one that has gone meanwhile there is nothing to tell."""
+        proven = await self._ask(CacheVerify(key=key), Proven, VERIFY_TIMEOUT)
+        return Verification(prefixes=proven.prefixes)
+
+    async def clear(self, name: str | None, *, foreign: bool) -> Clearance:
+        """Delete what is stored: all, one name or key, or what the loaded model can't use."""
+        cleared = await self._ask(CacheClear(name=name, foreign=foreign), Cleared, CLEAR_TIMEOUT)
+        if name is not None and not cleared.count:
+            raise Refusal(f"nothing is stored under the name {reprlib.repr(name)}", STORED)
+        return Clearance(count=cleared.count, bytes=cleared.bytes)
+
+    async def _ask(self, body: Body, answer: type[R], within: float = ANSWER_TIMEOUT) -> R:
         link = self._serving()
         if link is None:
             raise Refusal(f"no worker is ready ({self._board.current.phase})", WAIT, ErrorCode.NOT_READY)
         try:
-            with anyio.fail_after(ANSWER_TIMEOUT):
+            with anyio.fail_after(within):
                 return await link.call(body, answer)
         except TimeoutError as error:
-            message = f"the worker is busy, and did not answer within {ANSWER_TIMEOUT:g} s"
+            message = f"the worker is busy, and did not answer within {within:g} s"
             raise Refusal(message, "try again", ErrorCode.NOT_READY) from error
         except WorkerLost as error:
             raise Refusal(str(error), WAIT, ErrorCode.NOT_READY) from error
         except RequestRefused as error:
             code = ErrorCode.UNSUPPORTED if error.code in CAN_NOT else ErrorCode.REFUSED
             raise Refusal(str(error), error.data.remedy, code) from error
+
+
+def latest(warmed: tuple[PrefixStatus, ...], figures: Figures | None) -> tuple[PrefixStatus, ...]:
+    """What the last warmup reported, and for what was warmed in idle time since, that."""
+    since = {report.name: PrefixStatus.of(report) for report in figures.prefixes} if figures else {}
+    return (*(since.pop(report.name, report) for report in warmed), *since.values())
 
 
 def _counted(noted: Noted, name: str) -> Counted:

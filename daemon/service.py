@@ -19,27 +19,42 @@ from typing import Any, TypeAlias
 
 import anyio
 import psutil
+import structlog
 from aiohttp import web
 
 from .. import __version__
-from ..ipc.control_messages import Counted, PrefixListing, Rates, RewarmReport, StatusReport, WorkerStatus
+from ..ipc.control_messages import (
+    Clearance,
+    Counted,
+    PrefixListing,
+    Rates,
+    RewarmReport,
+    StatusReport,
+    StoredListing,
+    Verification,
+    WorkerStatus,
+)
 from ..ipc.control_messages import PrefixStatus as Prefix
 from ..ipc.messages import Figures, Load, Progress, Statistics, WarmPrefix
 from .control import ControlServer
 from .dispatch import Dispatch, Limits
 from .environment import OPENBLAS_REMEDY, find_openblas, worker_environment
 from .gateway import Access, Keys, runner
+from .history import Chronicle, History, read_history
 from .life import Launch, Life, WorkerLife
 from .lifecycle import Event, Policy
 from .link import RequestRefused, WorkerLost
 from .model_path import EMBEDDED
-from .prefixes import KnownPrefixes
+from .prefixes import KnownPrefixes, latest
 from .process import LineSink
+from .pulse import Budgets
 from .readiness import NOTHING_YET, Board
+from .rewarms import RewarmRefused
 from .runtime_dir import RuntimeDirError, listen, private_directory, single_instance
 from .settings import Settings
 from .steward import Refusal
-from .supervisor import RewarmRefused, Supervisor
+from .supervisor import Supervisor
+from .suspects import cause_of
 
 Reader: TypeAlias = Callable[[Board], Coroutine[Any, Any, None]]
 """Follows the board beside the daemon, and is cancelled with it."""
@@ -47,6 +62,8 @@ Reader: TypeAlias = Callable[[Board], Coroutine[Any, Any, None]]
 WORKER_COMMAND = (sys.executable, "-m", "stoker.worker")
 
 EMBEDDED_ID = "SmolLM2-135M-Instruct"
+
+log = structlog.get_logger("stoker.service")
 
 STATISTICS_TIMEOUT = 0.25
 """Seconds that `status` waits for the worker's figures before it gives the last known ones; the worker answers
@@ -84,16 +101,29 @@ class Service:
         self._notes = (*notes, *_openblas_note(self._openblas))
         self._started = time.monotonic()
         self._figures: Figures | None = None
+        self._figures_of = 0  # the generation
         self._port = settings.port
         self._launch = _launch(settings, sink, worker_command, self._openblas)
         self.host = settings.host
         self.access = Access(Keys(settings.api_keys), settings.open_endpoints, settings.allowed_origins)
         self.models = _models(settings)
         self.board = Board(NOTHING_YET)
-        self.supervisor = Supervisor(_policy(settings), self._make_life, self.board)
-        limits = Limits(max_waiting=settings.max_waiting, wait_timeout=settings.wait_timeout_sec)
+        past = read_history(settings.state_dir)
+        self._notes += (f"the daemon before this one had given up: {past.failed}",) if past.failed else ()
+        self.supervisor = Supervisor(
+            _policy(settings),
+            self._make_life,
+            self.board,
+            attention=self._launch.attention,
+            departures=past.departures,
+            last_words=past.last_words,
+        )
         self.dispatch = Dispatch(
-            self.board, lambda: self.supervisor.serving, lambda: self.supervisor.last_words, limits
+            self.board,
+            lambda: self.supervisor.serving,
+            lambda: self.supervisor.last_words,
+            _limits(settings),
+            lambda generation: cause_of(generation, self.supervisor.departures),
         )
         self._prefixes = KnownPrefixes(
             self.board, lambda: self.supervisor.serving, learning=settings.learned_prefixes > 0
@@ -120,10 +150,12 @@ class Service:
             listener = listen(control)
             try:
                 async with anyio.create_task_group() as outer:
-                    outer.start_soon(ControlServer(self).serve, listener)
+                    outer.start_soon(ControlServer(self).serve, listener, control)
                     outer.start_soon(self._obey_signals)
+                    outer.start_soon(self._launch.attention.keep)
+                    outer.start_soon(Chronicle(self._settings.state_dir, self._history).follow, self.board)
                     for reader in beside:
-                        outer.start_soon(reader, self.board)
+                        outer.start_soon(self._inform, reader)
                     async with self._http():
                         self.supervisor.start()
                         await self.supervisor.run()
@@ -131,6 +163,13 @@ class Service:
             finally:
                 control.unlink(missing_ok=True)
                 _remove_leftovers(runtime)
+
+    async def _inform(self, reader: Reader) -> None:
+        """A reader that fails is its own loss: to stop serving would be everybody's."""
+        try:
+            await reader(self.board)
+        except Exception:
+            log.exception("reader failed", reader=type(reader).__name__)
 
     @asynccontextmanager
     async def _http(self) -> AsyncIterator[None]:
@@ -158,6 +197,11 @@ class Service:
         self, generation: int, post: Callable[[Event], None], on_progress: Callable[[Progress], None]
     ) -> Life:
         return WorkerLife(generation, self._launch, post, on_progress)
+
+    def _history(self) -> History:
+        now = self.board.current
+        failed = now.reason if now.phase == "failed" else None
+        return History(departures=self.supervisor.departures, last_words=self.supervisor.last_words, failed=failed)
 
     # -- what clients of the control socket ask for ----------------------------------------------------------
 
@@ -198,6 +242,18 @@ class Service:
         """Forget a learned prefix, or without a name all of every model."""
         return await self._prefixes.forget(name)
 
+    async def cache_list(self) -> StoredListing:
+        """What is on disk."""
+        return await self._prefixes.stored()
+
+    async def cache_verify(self, key: str | None) -> Verification:
+        """Read what is on disk and compare."""
+        return await self._prefixes.verify(key)
+
+    async def cache_clear(self, name: str | None, *, foreign: bool) -> Clearance:
+        """Delete what is on disk."""
+        return await self._prefixes.clear(name, foreign=foreign)
+
     async def status(self) -> StatusReport:
         """Everything the daemon knows, within `STATISTICS_TIMEOUT`."""
         await self._refresh_figures()
@@ -214,7 +270,7 @@ class Service:
             version=__version__,
             worker=_worker_status(life) if life else None,
             restarts=self.supervisor.departures,
-            prefixes=readiness.warmup.prefixes,
+            prefixes=latest(readiness.warmup.prefixes, figures),
             cache=figures.cache if figures else None,
             store=figures.store if figures else None,
             background=figures.background if figures else None,
@@ -229,6 +285,8 @@ class Service:
         link = self.supervisor.serving
         if link is None:
             return
+        if link.generation != self._figures_of:
+            self._figures, self._figures_of = None, link.generation
         with anyio.move_on_after(STATISTICS_TIMEOUT):
             try:
                 self._figures = await link.call(Statistics(), Figures)
@@ -249,6 +307,15 @@ def _models(settings: Settings) -> Models:
     return Models(model_id, settings.aliases, settings.accept_any_model)
 
 
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        max_waiting=settings.max_waiting,
+        wait_timeout=settings.wait_timeout_sec,
+        attempts=settings.resume_attempts,
+        resume_timeout=settings.resume_timeout_sec,
+    )
+
+
 def _policy(settings: Settings) -> Policy:
     return Policy(
         hello_timeout=settings.hello_timeout_sec,
@@ -264,8 +331,16 @@ def _policy(settings: Settings) -> Policy:
     )
 
 
+def _budgets(settings: Settings) -> Budgets:
+    return Budgets(
+        first_token=settings.first_token_timeout_sec,
+        next_token=settings.next_token_timeout_sec,
+        probe_interval=settings.probe_interval_sec,
+        bad_answers=settings.bad_answers_limit,
+    )
+
+
 def _launch(settings: Settings, sink: LineSink, command: Sequence[str], openblas: Path | None) -> Launch:
-    prompt = settings.warmup_system_file
     load = Load(
         model=settings.model,
         cache_dir=str(settings.cache_dir),
@@ -285,9 +360,18 @@ def _launch(settings: Settings, sink: LineSink, command: Sequence[str], openblas
         environ=lambda generation: worker_environment(os.environ, generation, openblas),
         socket_dir=settings.runtime_dir,
         load=load,
-        prefixes=(WarmPrefix(name="system", file=str(prompt) if prompt else None),),
+        prefixes=_prefixes(settings),
         sink=sink,
+        budgets=lambda: _budgets(settings),
     )
+
+
+def _prefixes(settings: Settings) -> tuple[WarmPrefix, ...]:
+    """What is warmed at each start, in this order. Who configures prompts doesn't want the built-in one besides."""
+    prompt = settings.warmup_system_file
+    if prompt is None and settings.warmup:
+        return settings.warmup
+    return (*settings.warmup, WarmPrefix(name="system", file=str(prompt) if prompt else None))
 
 
 def _openblas_note(openblas: Path | None) -> tuple[str, ...]:

@@ -13,6 +13,8 @@ import msgspec
 import platformdirs
 from msgspec import Meta
 
+from ..ipc.messages import WarmPrefix
+
 Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=sys.float_info.max)]
 """Finite, and over 0."""
 Count: TypeAlias = Annotated[int, Meta(ge=1)]
@@ -24,8 +26,9 @@ Origin: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9+.-]*://[^/\s*?#@
 
 
 def _says(description: str, *, env: str | None = None, default: str | None = None, secret: bool = False) -> Meta:
-    """Meaning of a key; its environment variable and its default where they aren't the obvious ones."""
-    extra = {name: value for name, value in (("env", env), ("default", default), ("secret", secret)) if value}
+    """Meaning of a key; its environment variable (empty: none) and its default where they aren't the obvious ones."""
+    told = {"env": env, "default": default, "secret": secret or None}
+    extra = {name: value for name, value in told.items() if value is not None}
     return Meta(description=description, extra=extra)
 
 
@@ -114,6 +117,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     wait_timeout_sec: Annotated[Seconds, _says("How long a request may wait for a ready worker before a 503.")] = (
         300.0
     )
+    resume_attempts: Annotated[
+        Count,
+        _says("Workers in a row that a request may lose without getting further, before it is given up."),
+    ] = 3
+    resume_timeout_sec: Annotated[
+        Seconds, _says("How long after its arrival a request that lost its worker may still get another.")
+    ] = 3600.0
 
     kv_cache_warmup: Annotated[
         bool, _says("Whether to warm the system prompt before saying ready.", env="KV_CACHE_WARMUP")
@@ -135,6 +145,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = None
 
+    warmup: Annotated[
+        tuple[WarmPrefix, ...],
+        _says("Prompts to warm, with tools and template arguments: see [Prompts to warm](#prompts-to-warm).", env=""),
+    ] = ()
     learned_prefixes: Annotated[
         int,
         Meta(ge=0, le=64),
@@ -154,6 +168,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     load_stall_timeout_sec: Annotated[
         Seconds, _says("How long loading may go on without any progress before the worker is replaced.")
     ] = 120.0
+    first_token_timeout_sec: Annotated[
+        Seconds,
+        _says(
+            "How long a ready worker may be silent while a prompt waits for its first token; "
+            "each report of progress begins it anew, so a long prefill is not bounded."
+        ),
+    ] = 120.0
+    next_token_timeout_sec: Annotated[
+        Seconds, _says("How long a worker may be silent in the middle of answers before it is replaced.")
+    ] = 60.0
+    probe_interval_sec: Annotated[
+        float,
+        Meta(ge=0, le=86400),
+        _says("Idle time after which a ready worker is asked for one token, as a sign of life; 0: never."),
+    ] = 300.0
+    bad_answers_limit: Annotated[
+        Count, _says("So many answers in a row that failed or were empty, and the worker is replaced.")
+    ] = 5
     drain_timeout_sec: Annotated[
         Seconds, _says("How long running answers may take to end when the worker is restarted or stopped.")
     ] = 30.0
@@ -216,6 +248,14 @@ class Key:
 
 
 TRUTH = "true or false"
+_PLAIN = {
+    bool: TRUTH,
+    int: "a whole number",
+    float: "a number of seconds",
+    str: "text",
+    Path: "a path",
+    WarmPrefix: "tables, `[[warmup]]`",
+}
 
 
 def describe(annotation: Any, metas: tuple[Any, ...] = ()) -> str:
@@ -231,10 +271,7 @@ def describe(annotation: Any, metas: tuple[Any, ...] = ()) -> str:
     if origin is tuple:
         return f"a list of {describe(get_args(annotation)[0])}".replace("of one of", "of")
     named = _NAMED.get(next((meta.pattern for meta in metas if isinstance(meta, Meta) and meta.pattern), ""))
-    if named:
-        return named
-    plain = {bool: TRUTH, int: "a whole number", float: "a number of seconds", str: "text", Path: "a path"}
-    return plain[annotation] + _range([meta for meta in metas if isinstance(meta, Meta)])
+    return named or _PLAIN[annotation] + _range([meta for meta in metas if isinstance(meta, Meta)])
 
 
 def _pattern(alias: Any) -> str:

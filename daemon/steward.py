@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
-from ..ipc.control_messages import Counted, PrefixListing, Readiness, RewarmReport, StatusReport
+from ..ipc.control_messages import (
+    Clearance,
+    Counted,
+    PrefixListing,
+    Readiness,
+    RewarmReport,
+    StatusReport,
+    StoredListing,
+    Verification,
+)
 from ..ipc.errors import ErrorCode
 from ..ipc.messages import WarmPrefix
 
@@ -58,6 +67,15 @@ class Steward(Protocol):
 
     async def warm_forget(self, name: str | None) -> Counted:
         """Forget a learned prefix, or without a name all of every model."""
+
+    async def cache_list(self) -> StoredListing:
+        """What is on disk."""
+
+    async def cache_verify(self, key: str | None) -> Verification:
+        """Read what is on disk and compare; returns when done."""
+
+    async def cache_clear(self, name: str | None, *, foreign: bool) -> Clearance:
+        """Delete what is on disk."""
 
     async def stop(self) -> None:
         """Begin to stop worker and daemon."""

@@ -22,6 +22,7 @@ from .channel import Channel, ChannelClosed
 from .control_messages import (
     Accepted,
     Changed,
+    Clearance,
     ControlRequest,
     Counted,
     Document,
@@ -34,6 +35,8 @@ from .control_messages import (
     Status,
     StatusReport,
     Stop,
+    StoredListing,
+    Verification,
     Version,
     VersionReport,
     WaitReady,
@@ -44,12 +47,15 @@ from .control_messages import (
 )
 from .errors import ErrorCode
 from .framing import Dialect, ErrorResponse, Frame, Malformed, Notification, ProtocolError, Request, Response
-from .messages import Id, WarmPrefix
+from .messages import CacheClear, CacheList, CacheVerify, Id, WarmPrefix
 from .peer import Peer, peer
 from .unix_stream import connect_unix
 
 CALL_TIMEOUT = 10.0
 """Seconds for an answer that the daemon gives at once, unless the caller sets another deadline."""
+
+CLEAR_TIMEOUT = 60.0
+"""Seconds for files to be deleted, a save that is under way included."""
 
 CONNECT_TIMEOUT = 5.0
 """Seconds for the daemon to accept; it may have a thousand others in its backlog."""
@@ -158,6 +164,18 @@ class ControlClient:
     async def warm_forget(self, name: str | None = None) -> int:
         """Forget a learned prefix, or all of every model; returns how many. 0 only where all were meant."""
         return (await self._call(WarmForget(name=name), Counted, self._within)).count
+
+    async def cache_list(self) -> StoredListing:
+        """What is on disk."""
+        return await self._call(CacheList(), StoredListing, self._within)
+
+    async def cache_verify(self, key: str | None = None, within: float = 600.0) -> Verification:
+        """Have one stored prefix read and compared, or all; returns when done, `NoAnswer` after `within` seconds."""
+        return await self._call(CacheVerify(key=key), Verification, within)
+
+    async def cache_clear(self, name: str | None = None, *, foreign: bool = False) -> Clearance:
+        """Delete stored prefixes: all, those of a name or a key, or only those that the loaded model can't use."""
+        return await self._call(CacheClear(name=name, foreign=foreign), Clearance, CLEAR_TIMEOUT)
 
     async def stop(self) -> None:
         """Have the daemon stop; returns when that is under way. `closed` then waits for it."""

@@ -6,11 +6,24 @@ Same framing as the worker socket. Results are plain objects without a `kind`: w
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 import msgspec
 
-from .messages import Body, CacheFigures, KnownPrefix, PrefixReport, StoreFigures, WarmPrefix
+from .messages import (
+    Body,
+    CacheClear,
+    CacheFigures,
+    CacheList,
+    CacheVerify,
+    KnownPrefix,
+    PrefixReport,
+    ProvenPrefix,
+    SetAside,
+    StoredPrefix,
+    StoreFigures,
+    WarmPrefix,
+)
 
 Phase: TypeAlias = Literal["down", "starting", "loading", "warming", "ready", "stopping", "backoff", "failed"]
 Outcome: TypeAlias = Literal["succeeded", "abandoned", "failed", "disabled"]
@@ -101,21 +114,22 @@ class Version(Body, frozen=True, kw_only=True):
 
 
 ControlRequest: TypeAlias = (
-    Ready | WaitReady | Status | Watch | Restart | Rewarm | WarmList | WarmPin | WarmForget | Stop | Version
+    Ready
+    | WaitReady
+    | Status
+    | Watch
+    | Restart
+    | Rewarm
+    | WarmList
+    | WarmPin
+    | WarmForget
+    | CacheList
+    | CacheVerify
+    | CacheClear
+    | Stop
+    | Version
 )
-CONTROL_REQUESTS: tuple[type[ControlRequest], ...] = (
-    Ready,
-    WaitReady,
-    Status,
-    Watch,
-    Restart,
-    Rewarm,
-    WarmList,
-    WarmPin,
-    WarmForget,
-    Stop,
-    Version,
-)
+CONTROL_REQUESTS: tuple[type[ControlRequest], ...] = get_args(ControlRequest)
 
 
 # -- results -----------------------------------------------------------------------------------------------
@@ -154,6 +168,17 @@ class ProgressStatus(Document, frozen=True, kw_only=True):
     name: str | None = None
 
 
+class SuccessorStatus(Document, frozen=True, kw_only=True):
+    """A worker that is being prepared beside the one that serves, to take its place."""
+
+    generation: int
+    phase: Phase
+    since: float
+    """When its phase was entered."""
+    progress: ProgressStatus | None = None
+    reason: str | None = None
+
+
 class Readiness(Document, frozen=True, kw_only=True):
     """The answer to `ready`: an immutable snapshot of the machine."""
 
@@ -171,6 +196,10 @@ class Readiness(Document, frozen=True, kw_only=True):
     """Seconds until the machine will try again, where it knows."""
     expected: bool = True
     """Ready, or on the way there without anyone's help. False: waiting is in vain until a person acts."""
+    successor: SuccessorStatus | None = None
+    """The worker that will take this one's place as soon as it is ready."""
+    replacement_failed: str | None = None
+    """Why the last replacement came to nothing, and the old worker serves on."""
 
 
 class Changed(Body, frozen=True, kw_only=True):
@@ -234,7 +263,7 @@ class StatusReport(Readiness, frozen=True, kw_only=True):
     store: StoreFigures | None = None
     """Prefixes on disk; null where none are kept."""
     background: str | None = None
-    """Name of the prefix of an abandoned warmup that is being finished in idle time."""
+    """Name of the prefix that is being warmed in idle time: left by an abandoned warmup, or changed with the date."""
     requests: RequestCounts
     rates: Rates
     last_words: tuple[str, ...]
@@ -271,6 +300,31 @@ class Counted(Document, frozen=True, kw_only=True):
     """Carried out for so many prefixes. 0 only where all were to be forgotten: an unknown name is an error."""
 
     count: int
+
+
+class StoredListing(Document, frozen=True, kw_only=True):
+    """Prefixes on disk, of this model and others, the latest used first."""
+
+    folder: str
+    prefixes: tuple[StoredPrefix, ...]
+    bytes: int
+    """Of all files."""
+    budget_bytes: int
+    set_aside: tuple[SetAside, ...] = ()
+    """What isn't used, or was damaged and deleted; the latest first."""
+
+
+class Verification(Document, frozen=True, kw_only=True):
+    """Stored prefixes after all of each was read; those with a fault are deleted."""
+
+    prefixes: tuple[ProvenPrefix, ...]
+
+
+class Clearance(Document, frozen=True, kw_only=True):
+    """How much was deleted from the disk. 0 only where no name was given: an unknown name is an error."""
+
+    count: int
+    bytes: int
 
 
 class VersionReport(Document, frozen=True, kw_only=True):

@@ -1,4 +1,6 @@
-"""The worker socket's messages: frozen, typed, in one union for each direction (`generation` has those of answers).
+"""The worker socket's messages: frozen, typed, in one union for each direction.
+
+Those of answers are in `generation`, those about prefixes in `prefix_messages`.
 
 A *request* is answered once, under its id, by one of its results or by an error; a *notification* is not
 answered. On the wire both are JSON-RPC 2.0 (see `framing`): a body's `METHOD` is the method's name, its fields
@@ -35,13 +37,36 @@ from .generation import (
     ToolConstraint,
     Usage,
 )
+from .prefix_messages import (
+    CacheClear,
+    CacheFigures,
+    CacheList,
+    CacheVerify,
+    Cleared,
+    Forget,
+    KnownPrefix,
+    Noted,
+    Pin,
+    Prefixes,
+    PrefixList,
+    Proven,
+    ProvenPrefix,
+    SetAside,
+    StoredList,
+    StoredPrefix,
+    StoreFigures,
+)
 
 __all__ = [
     "PROTOCOL_VERSION",
     "Body",
+    "CacheClear",
     "CacheFigures",
+    "CacheList",
+    "CacheVerify",
     "Cancel",
     "ChatPrompt",
+    "Cleared",
     "Constraint",
     "CountTokens",
     "Delta",
@@ -64,12 +89,17 @@ __all__ = [
     "Prefixes",
     "Progress",
     "Prompt",
+    "Proven",
+    "ProvenPrefix",
     "Result",
     "Sampling",
+    "SetAside",
     "Stage",
     "Statistics",
     "Step",
     "StoreFigures",
+    "StoredList",
+    "StoredPrefix",
     "TextPrompt",
     "ToWorker",
     "TokenCount",
@@ -101,6 +131,8 @@ class WarmPrefix(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     file: str | None = None
     tools: tuple[dict[str, Any], ...] = ()
     template_args: dict[str, Any] = {}
+    strict: bool = False
+    """A `file` that can't be used fails this prefix, instead of the built-in prompt taking its place."""
 
 
 # -- to the worker -----------------------------------------------------------------------------------------
@@ -156,29 +188,6 @@ class Statistics(Body, frozen=True, kw_only=True):
     METHOD: ClassVar[str] = "statistics"
 
 
-class Prefixes(Body, frozen=True, kw_only=True):
-    """Ask which prefixes are warm or learned; answered by `PrefixList`."""
-
-    METHOD: ClassVar[str] = "prefixes"
-
-
-class Pin(Body, frozen=True, kw_only=True):
-    """Warm a learned prefix at every start, or no longer; answered by `Noted`."""
-
-    METHOD: ClassVar[str] = "pin"
-
-    name: str
-    pinned: bool = True
-
-
-class Forget(Body, frozen=True, kw_only=True):
-    """Forget a learned prefix, or all of every model; answered by `Noted`."""
-
-    METHOD: ClassVar[str] = "forget"
-
-    name: str | None = None
-
-
 class Cancel(Body, frozen=True, kw_only=True):
     """Notification: give up the request `target`, which is still answered (`Warmed` or `Finished`)."""
 
@@ -194,7 +203,20 @@ class Welcome(Result, frozen=True, kw_only=True):
     generation: int
 
 
-ToWorker: TypeAlias = Load | Warm | Generate | CountTokens | Statistics | Prefixes | Pin | Forget | Cancel
+ToWorker: TypeAlias = (
+    Load
+    | Warm
+    | Generate
+    | CountTokens
+    | Statistics
+    | Prefixes
+    | Pin
+    | Forget
+    | CacheList
+    | CacheVerify
+    | CacheClear
+    | Cancel
+)
 
 
 # -- from the worker ---------------------------------------------------------------------------------------
@@ -269,32 +291,6 @@ class Warmed(Result, frozen=True, kw_only=True):
     reason: str | None = None
 
 
-class CacheFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """Statistics of the resident prefix cache since the worker's start."""
-
-    entries: int
-    pinned: int
-    bytes: int
-    limit_bytes: int
-    hits: int
-    misses: int
-    evictions: int
-
-
-class StoreFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """Prefixes on disk. Counts are since the worker's start."""
-
-    entries: int
-    """That this worker can use."""
-    bytes: int
-    """Of all files, others' too."""
-    budget_bytes: int
-    saved: int
-    restored: int
-    notes: tuple[str, ...] = ()
-    """What is not saved, rejected or set aside, each with its reason."""
-
-
 class Figures(Result, frozen=True, kw_only=True):
     """Memory and cache of the worker now."""
 
@@ -305,42 +301,12 @@ class Figures(Result, frozen=True, kw_only=True):
     generation_tps: float = 0.0
     store: StoreFigures | None = None
     background: str | None = None
-    """Name of the prefix that is being finished in idle time."""
+    """Name of the prefix that is being warmed in idle time."""
+    prefixes: tuple[PrefixReport, ...] = ()
+    """What was warmed in idle time, which nobody waited for; each takes the place of an older report of its name."""
 
 
-class KnownPrefix(msgspec.Struct, frozen=True, kw_only=True):
-    """A prefix that is warm, or was learned from requests. Its name tells nothing of its text."""
-
-    name: str
-    origin: Literal["configured", "learned"]
-    tokens: int
-    tokens_warm: int
-    """Resident now."""
-    pinned: bool = False
-    """A learned one that is warmed at every start."""
-    seen: int = 0
-    """Requests that began with it."""
-    tokens_saved: int = 0
-    """Prompt tokens that these requests would not have to compute, if it were always warm."""
-    last_used: float | None = None
-    """Unix seconds."""
-
-
-class PrefixList(Result, frozen=True, kw_only=True):
-    """The configured prefixes in their order, then the learned ones, the most valuable first."""
-
-    prefixes: tuple[KnownPrefix, ...]
-    notes: tuple[str, ...] = ()
-    """What went wrong with the file of what was learned, if anything."""
-
-
-class Noted(Result, frozen=True, kw_only=True):
-    """`pin` or `forget` was carried out for `count` prefixes; 0: none has that name."""
-
-    count: int
-
-
-FromWorker: TypeAlias = (
-    Hello | Progress | Step | Loaded | Warmed | Finished | TokenCount | Figures | PrefixList | Noted
+WorkerResult: TypeAlias = (
+    Loaded | Warmed | Finished | TokenCount | Figures | PrefixList | Noted | StoredList | Proven | Cleared
 )
-WorkerResult: TypeAlias = Loaded | Warmed | Finished | TokenCount | Figures | PrefixList | Noted
+FromWorker: TypeAlias = Hello | Progress | Step | WorkerResult

@@ -6,9 +6,24 @@ from collections.abc import Callable
 from typing import Protocol, TypeAlias, get_args
 
 from ..ipc.framing import Frame
-from ..ipc.messages import CountTokens, Forget, Generate, Id, Load, Pin, Prefixes, Statistics, Warm
+from ..ipc.messages import (
+    CacheClear,
+    CacheList,
+    CacheVerify,
+    CountTokens,
+    Forget,
+    Generate,
+    Id,
+    Load,
+    Pin,
+    Prefixes,
+    Statistics,
+    Warm,
+)
 
-Job: TypeAlias = Load | Warm | Generate | CountTokens | Statistics | Prefixes | Pin | Forget
+Job: TypeAlias = (
+    Load | Warm | Generate | CountTokens | Statistics | Prefixes | Pin | Forget | CacheList | CacheVerify | CacheClear
+)
 """A request's body."""
 
 JOBS: tuple[type[Job], ...] = get_args(Job)
@@ -41,6 +56,10 @@ class Core(Protocol):
     @property
     def idle(self) -> bool:
         """Whether there is nothing to compute until the next request."""
+
+    @property
+    def due(self) -> float | None:
+        """Seconds after which a turn is wanted even if it is idle; None: not before the next request."""
 
     def handle(self, request_id: Id, body: Job, submitted: float) -> None:
         """Begin a request, or answer it at once. `submitted` is on the clock of `time.perf_counter`.

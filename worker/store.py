@@ -23,7 +23,7 @@ from .identity import Identity
 from .manifest import Damaged, key_of, packed
 from .quarantine import Doing, Mark, Marker, begin, reap
 from .store_files import Busy, Folder
-from .store_index import Contents, Entry, Index, best, entry_of
+from .store_index import Contents, Entry, Index, best, closest, entry_of
 from .store_reader import Reader, Unusable
 from .store_results import (
     Draft,
@@ -91,6 +91,11 @@ class PrefixStore:
 
     # -- serving ---------------------------------------------------------------------------------------------
 
+    @property
+    def folder(self) -> Path:
+        """Where the files are."""
+        return self._folder.path
+
     def key(self, tokens: Sequence[int]) -> str:
         """Names the files of these tokens under this identity."""
         return key_of(self._digest, packed(tokens))
@@ -98,6 +103,10 @@ class PrefixStore:
     def find(self, tokens: Sequence[int]) -> Entry | None:
         """The longest stored prefix of the tokens, perhaps all of them; its data is not read yet."""
         return best(self._contents(), tokens, self._condemned)
+
+    def closest(self, tokens: Sequence[int]) -> tuple[Entry, int] | None:
+        """The stored prefix that shares most with the tokens, and how many it shares: for KV that can be cut."""
+        return closest(self._contents(), tokens, self._condemned)
 
     def open(self, key: str) -> Opened | Rejected:
         """Read an entry's data, compare, and count it as a use. What is damaged is deleted, and set aside by reason.
@@ -195,6 +204,11 @@ class PrefixStore:
     def verify(self) -> tuple[Verified, ...]:
         """Read and compare everything, other models' entries too; what is damaged is deleted."""
         return tuple(Verified(entry, self._proven(entry)) for entry in self.entries())
+
+    def prove(self, key: str) -> Verified | None:
+        """Read and compare one entry, as `verify` does; None if there is none."""
+        entry = self._contents(fresh=True).entries.get(key)
+        return Verified(entry, self._proven(entry)) if entry else None
 
     def forget(self, key: str) -> bool:
         """Delete an entry and what is held against it; False if there was none, or it can't be deleted."""

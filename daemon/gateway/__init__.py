@@ -2,7 +2,7 @@
 
 `server` runs `app`, which wires the rest. `openai` and `pages` hold the endpoints; `openai_types` is what a client
 may send, `openai_request` what becomes of it, `openai_answer`, `openai_chunks` and `openai_completions` the bytes
-that go back. `merging`, `streaming`, `sse`, `bodies`, `errors` and `guard` serve every API; `keys`, `cors` and
+that go back. `merging`, `streaming`, `sse`, `bodies` and `errors` serve every API; `guard`, `keys`, `cors` and
 `manners` stand before them. `reference` makes tables of the documentation. `docs/api.md` is the prose.
 """
 

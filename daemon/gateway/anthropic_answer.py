@@ -15,6 +15,7 @@ import msgspec
 from ...ipc.messages import Delta, Finished, ToolCall, Usage
 from ..dispatch import Output, Started, Waiting
 from . import anthropic_errors
+from .anthropic_request import MessagesCall
 from .anthropic_types import (
     AnswerBlock,
     AnswerMessage,
@@ -42,17 +43,25 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Label(msgspec.Struct, frozen=True):
-    """What identifies an answer. Without `show_thinking` it tells only that the model thought."""
+    """What identifies an answer, and how much of it is told: see `MessagesCall`."""
 
     id: str
     model: str
     request_id: str
     show_thinking: bool = True
+    only_warm: bool = False
 
 
-def new_label(model: str, request_id: str, *, show_thinking: bool) -> Label:
-    """A label for a new answer. `model` is echoed as the client wrote it."""
-    return Label(f"msg_{secrets.token_hex(12)}", model, request_id, show_thinking)
+def new_label(call: MessagesCall, request_id: str) -> Label:
+    """A label for a new answer. The model's name is echoed as the client wrote it."""
+    return Label(f"msg_{secrets.token_hex(12)}", call.model, request_id, call.show_thinking, call.only_warm)
+
+
+def unsaid(finished: Finished) -> Finished:
+    """The end of an answer that nobody wants: the prompt is computed, and that was all."""
+    counts = msgspec.structs.replace(finished.usage, completion_tokens=0)
+    reason = finished.reason if finished.reason == "cancelled" else "length"
+    return msgspec.structs.replace(finished, reason=reason, text="", stop=None, usage=counts)
 
 
 def usage(counts: Usage, thinking_tokens: int, kind: type[U]) -> U:
@@ -116,7 +125,8 @@ class Events:
     def output(self, output: Output) -> bytes:
         """See `Encoder`."""
         if isinstance(output, Delta):
-            return (b"" if self._begun else self._begin(None)) + self._delta(output)
+            begin = b"" if self._begun else self._begin(None)
+            return begin if self._label.only_warm else begin + self._delta(output)
         match output:
             case Waiting():
                 return b""
@@ -185,6 +195,8 @@ class Events:
         return self._block_start(block) + self._block_delta(arguments) + self._block_stop()
 
     def _end(self, finished: Finished) -> bytes:
+        if self._label.only_warm:
+            finished = unsaid(finished)
         reason = stop_reason(finished, called=self._called)
         events = self._said(finished.text, _kind(finished.channel)) if finished.text else b""
         events += self._close()
@@ -224,29 +236,34 @@ class _Said:
 class Gathering:
     """A whole answer in the making."""
 
-    def __init__(self) -> None:
+    def __init__(self, label: Label) -> None:
+        self._label = label
         self._parts: list[_Said | ToolCall] = []
         self._thinking_tokens = 0
 
     def add(self, delta: Delta) -> None:
         """Take a delta."""
+        if self._label.only_warm:
+            return
         if delta.channel == "reasoning":
             self._thinking_tokens += len(delta.tokens)
         self._say(delta.text, delta.channel)
         self._parts.extend(delta.calls)
 
-    def message(self, finished: Finished, label: Label) -> AnswerMessage:
+    def message(self, finished: Finished) -> AnswerMessage:
         """The answer.
 
         Raises:
             ApiError: If this was no proper end.
         """
+        if self._label.only_warm:
+            finished = unsaid(finished)
         reason = stop_reason(finished, called=any(isinstance(part, ToolCall) for part in self._parts))
         self._say(finished.text, finished.channel)
-        blocks = [_block(part, label) for part in self._parts]
+        blocks = [_block(part, self._label) for part in self._parts]
         return AnswerMessage(
-            id=label.id,
-            model=label.model,
+            id=self._label.id,
+            model=self._label.model,
             content=tuple(block for block in blocks if block is not None),
             stop_reason=reason,
             stop_sequence=finished.stop if reason == "stop_sequence" else None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -15,31 +15,45 @@ from .anthropic_types import (
     NEUTRAL,
     CountRequest,
     JsonFormat,
+    Message,
     MessagesRequest,
     Tool,
     ToolChoice,
     ToolResultBlock,
+    ToolUseBlock,
 )
 from .errors import ApiError
+from .openai_body import decoded, not_built, refuse_unless_neutral, require_shallow, wrong_value
 from .openai_sampling import DEFAULT_TEMPERATURE
+from .responses_fields import converted
 
 _MESSAGES = msgspec.json.Decoder(MessagesRequest)
 _COUNT = msgspec.json.Decoder(CountRequest)
 
-_COMPLAINT = re.compile(r"(?P<what>.*?)(?: - at `\$\.?(?P<path>[^`]*)`)?", re.DOTALL)
-_FIELD = re.compile(r"Object (?P<problem>contains unknown|missing required) field `(?P<name>[^`]*)`")
-_CONTENT = re.compile(r"(?P<block>(?:messages\[\d+\]|system).*\]|system\[\d+\])\.type")
+_CHOICES = {
+    "messages[].role": "`user`, `assistant` or `system`",
+    "thinking.type": "`enabled`, `adaptive`, `between_tools` or `disabled`",
+    "tool_choice.type": "`auto`, `any`, `tool` or `none`",
+    "output_config.format.type": "`json_schema`",
+}
+
+_CONTENT = re.compile(r"((?:messages\[\d+\]\.content|system).*\])\.type: Invalid value '([^']*)'.*")
 
 T = TypeVar("T", bound=CountRequest)
 
 
 @dataclass(frozen=True, slots=True)
 class MessagesCall:
-    """A request, understood. Without `show_thinking` the client wants to know only that the model thought."""
+    """A request, understood.
+
+    Without `show_thinking` the client wants to know only that the model thought; with `only_warm` it wants the prompt
+    computed for later, and no answer.
+    """
 
     model: str
     stream: bool
     show_thinking: bool
+    only_warm: bool
     body: Generate
 
 
@@ -57,19 +71,20 @@ def read_messages(data: bytes) -> MessagesCall:
     Raises:
         ApiError: 400, naming the field and what it may be.
     """
-    request = _decoded(data, _MESSAGES)
+    request = _decoded(_MESSAGES, data)
     tools = tuple(_tools(request.tools or ()))
+    only_warm = request.max_tokens == 0
     body = Generate(
         prompt=_prompt(request, tools),
-        max_tokens=request.max_tokens,
+        max_tokens=1 if only_warm else request.max_tokens,  # the worker answers with one token at least
         sampling=_sampling(request),
         stop=request.stop_sequences or (),
         constraint=_constraint(request, tools),
         parallel_calls=not (request.tool_choice and request.tool_choice.disable_parallel_tool_use),
-        keep=_is_to_be_kept(request, tools),
+        keep=only_warm or _is_to_be_kept(request, tools),
     )
     shown = request.thinking is None or request.thinking.display != "omitted"
-    return MessagesCall(request.model, bool(request.stream), shown, body)
+    return MessagesCall(request.model, bool(request.stream), shown, only_warm, body)
 
 
 def read_count(data: bytes) -> CountCall:
@@ -78,74 +93,22 @@ def read_count(data: bytes) -> CountCall:
     Raises:
         ApiError: 400, naming the field and what it may be.
     """
-    request = _decoded(data, _COUNT)
+    request = _decoded(_COUNT, data)
     return CountCall(request.model, CountTokens(prompt=_prompt(request, tuple(_tools(request.tools or ())))))
 
 
 # -- what is wrong with it ---------------------------------------------------------------------------------
 
 
-def _decoded(data: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+def _decoded(decoder: msgspec.json.Decoder[T], data: bytes) -> T:
     try:
-        request = decoder.decode(data)
-    except msgspec.ValidationError as error:
-        raise _wrong_field(str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ApiError(400, f"The body is not a UTF-8 JSON object: {error}.", code="invalid_json") from None
-    _refuse_what_is_not_built(request)
+        request = decoded(decoder, data, _CHOICES)
+    except ApiError as error:
+        raise _wrong_content(error) from None
+    refuse_unless_neutral(request, {name: NEUTRAL[name] for name in NEUTRAL if hasattr(request, name)}, {})
     _refuse_edits(request)
+    _refuse_deep_inputs(request.messages)
     return request
-
-
-def _wrong_field(complaint: str, prefix: str = "") -> ApiError:
-    parts = _COMPLAINT.fullmatch(complaint)
-    what, path = (parts["what"], parts["path"] or "") if parts else (complaint, "")
-    path = f"{prefix}.{path}".replace(".[", "[").strip(".")
-    if (content := _CONTENT.fullmatch(path)) and what.startswith("Invalid value"):
-        return _wrong_content(content["block"], what.removeprefix("Invalid value "))
-    field = _FIELD.match(what)
-    if field is None:
-        return _invalid(path, f"{path or 'body'}: {what}.")
-    path = f"{path}.{field['name']}".lstrip(".")
-    if field["problem"] == "missing required":
-        return ApiError(400, f"{path} is required.", param=path, code="missing_required_parameter")
-    return ApiError(
-        400,
-        f"{path} is not supported, and is not ignored either: leave it out.",
-        param=path,
-        code="unknown_parameter",
-    )
-
-
-def _wrong_content(path: str, kind: str) -> ApiError:
-    return ApiError(
-        400,
-        f"{path}: content of type {kind} is not supported here; this server takes text, thinking, calls of tools and "
-        "their results as text, and never fetches a URL.",
-        param=path,
-        code="unsupported_content",
-    )
-
-
-def _invalid(path: str, message: str) -> ApiError:
-    return ApiError(400, message, param=path or None, code="invalid_value")
-
-
-def _unsupported(path: str, remedy: str) -> ApiError:
-    return ApiError(
-        400,
-        f"{path} is not supported, and is not ignored either: {remedy}.",
-        param=path,
-        code="unsupported_parameter",
-    )
-
-
-def _refuse_what_is_not_built(request: CountRequest) -> None:
-    for name, neutral in NEUTRAL.items():
-        value = getattr(request, name, None)
-        if value is not None and value not in neutral:
-            allowed = "".join(f", or send {msgspec.json.encode(each).decode()}" for each in neutral)
-            raise _unsupported(name, f"leave it out{allowed}")
 
 
 def _refuse_edits(request: CountRequest) -> None:
@@ -153,8 +116,32 @@ def _refuse_edits(request: CountRequest) -> None:
     edits = (request.context_management and request.context_management.edits) or ()
     for index, edit in enumerate(edits):
         if not edit.type.startswith("clear_thinking_"):
-            path = f"context_management.edits[{index}]"
-            raise _unsupported(f"{path} (`{edit.type}`)", "leave it out, and shorten the conversation yourself")
+            raise not_built(
+                f"context_management.edits[{index}]",
+                f"leave `{edit.type}` out, and shorten the conversation yourself",
+            )
+
+
+def _refuse_deep_inputs(messages: Iterable[Message]) -> None:
+    for place, message in enumerate(messages):
+        for index, block in enumerate(message.content):
+            if isinstance(block, ToolUseBlock):
+                require_shallow(block.input, f"messages[{place}].content[{index}].input")
+
+
+def _wrong_content(error: ApiError) -> ApiError:
+    """The refusal in words of its own, where a block's type is what is wrong."""
+    found = _CONTENT.fullmatch(error.fault.message)
+    if found is None:
+        return error
+    path, kind = found.groups()
+    return ApiError(
+        400,
+        f"{path}: content of type `{kind}` is not supported here; this server takes text, thinking, calls of tools "
+        "and their results as text, and never fetches a URL.",
+        param=path,
+        code="unsupported_content",
+    )
 
 
 # -- the prompt --------------------------------------------------------------------------------------------
@@ -191,10 +178,8 @@ def _tools(given: Sequence[dict[str, Any]]) -> Iterator[Tool]:
                 param=path,
                 code="unsupported_parameter",
             )
-        try:
-            yield msgspec.convert(tool, Tool)
-        except msgspec.ValidationError as error:
-            raise _wrong_field(str(error), path) from None
+        require_shallow(tool, path)
+        yield converted(tool, Tool, path)
 
 
 def _template_tool(tool: Tool) -> dict[str, Any]:
@@ -237,7 +222,10 @@ def _constraint(request: MessagesRequest, tools: Sequence[Tool]) -> Constraint |
     if choice is not None and choice.type in {"any", "tool"}:
         return _must_call(choice, tools)
     form = _form(request)
-    return JsonConstraint(schema=form.schema) if form else None
+    if form is None:
+        return None
+    require_shallow(form.schema, "output_config.format.schema")
+    return JsonConstraint(schema=form.schema)
 
 
 def _form(request: MessagesRequest) -> JsonFormat | None:
@@ -247,11 +235,11 @@ def _form(request: MessagesRequest) -> JsonFormat | None:
 
 def _must_call(choice: ToolChoice, tools: Sequence[Tool]) -> ToolConstraint:
     if not tools:
-        raise _invalid("tool_choice", f"tool_choice `{choice.type}` asks for a call, and there are no tools.")
+        raise wrong_value("tool_choice", f"is `{choice.type}`, but there are no tools: send tools, or leave it out")
     if choice.type == "any":
         return ToolConstraint()
     names = [tool.name for tool in tools]
     if choice.name not in names:
         known = ", ".join(f"`{name}`" for name in names)
-        raise _invalid("tool_choice.name", f"tool_choice.name must be one of the tools: {known}.")
+        raise wrong_value("tool_choice.name", f"is none of the tools: {known}")
     return ToolConstraint(name=choice.name)

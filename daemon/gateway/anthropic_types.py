@@ -16,7 +16,9 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 from msgspec import Meta
 
-PositiveInt: TypeAlias = Annotated[int, Meta(ge=1)]
+LARGEST = (1 << 31) - 1
+"""Of counts: what any worker's arithmetic can take."""
+
 Name: TypeAlias = Annotated[str, Meta(min_length=1)]
 
 Cache: TypeAlias = dict[str, Any] | None
@@ -171,35 +173,66 @@ class ContextManagement(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 class CountRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of `POST /v1/messages/count_tokens`: what makes a prompt."""
 
-    model: str
-    messages: Annotated[tuple[Message, ...], Meta(min_length=1)]
-    system: str | tuple[TextBlock, ...] | None = None
-    tools: tuple[dict[str, Any], ...] | None = None
+    model: Annotated[str, Meta(description="required")]
+    messages: Annotated[tuple[Message, ...], Meta(min_length=1, description="required; see below")]
+    system: Annotated[str | tuple[TextBlock, ...], Meta(description="a text, or blocks of text")] | None = None
+    tools: Annotated[tuple[dict[str, Any], ...], Meta(description="see below")] | None = None
     """Each is a `Tool`, or one of the server's, which is refused by its `type` before its fields are looked at."""
-    tool_choice: ToolChoice | None = None
-    thinking: Thinking | None = None
-    output_config: OutputConfig | None = None
-    output_format: JsonFormat | None = None
-    cache_control: Cache = None
-    context_management: ContextManagement | None = None
-
+    tool_choice: (
+        Annotated[
+            ToolChoice,
+            Meta(
+                description="`auto`, `any`, `tool`, `none`; with `disable_parallel_tool_use` the answer ends with "
+                "the first call"
+            ),
+        ]
+        | None
+    ) = None
+    thinking: Annotated[Thinking, Meta(description="off unless asked for; see below")] | None = None
+    output_config: (
+        Annotated[
+            OutputConfig,
+            Meta(
+                description="`format`: the answer is JSON that fits the schema, and calls no tool; `effort` reaches "
+                "templates that know levels"
+            ),
+        ]
+        | None
+    ) = None
+    output_format: Annotated[JsonFormat, Meta(description="the older name of `output_config.format`")] | None = None
+    cache_control: Annotated[Cache, Meta(description="a hint; see below")] = None
+    context_management: (
+        Annotated[
+            ContextManagement,
+            Meta(
+                description="edits of type `clear_thinking_…`: what is shown of earlier thinking is up to the "
+                "model's template; others are a 400"
+            ),
+        ]
+        | None
+    ) = None
     speed: str | None = None
     user_profile_id: str | None = None
     workspace_id: str | None = None
-
     mcp_servers: list[dict[str, Any]] | None = None
 
 
 class MessagesRequest(CountRequest, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of `POST /v1/messages`."""
+    """The body of `POST /v1/messages`: a prompt, and how it is answered."""
 
-    max_tokens: PositiveInt
+    max_tokens: Annotated[
+        int,
+        Meta(
+            ge=0, le=LARGEST, description="required; 0 computes the prompt, keeps it warm, and answers with nothing"
+        ),
+    ]
     stream: bool | None = None
     stop_sequences: tuple[Name, ...] | None = None
-    temperature: Annotated[float, Meta(ge=0, le=1)] | None = None
-    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
-    top_k: Annotated[int, Meta(ge=0)] | None = None
-
+    temperature: (
+        Annotated[float, Meta(ge=0, le=1, description="default 0, which is greedy (Anthropic's default is 1)")] | None
+    ) = None
+    top_p: Annotated[float, Meta(ge=0, le=1, description="default 1; 0 is greedy")] | None = None
+    top_k: Annotated[int, Meta(ge=0, le=LARGEST, description="default 0: all tokens")] | None = None
     metadata: dict[str, Any] | None = None
     service_tier: str | None = None
     inference_geo: str | None = None
@@ -207,7 +240,6 @@ class MessagesRequest(CountRequest, frozen=True, kw_only=True, forbid_unknown_fi
     billing_policy: Any = None
     fallback_credit_token: Any = None
     fallbacks: Any = None
-
     container: str | dict[str, Any] | None = None
     compaction: dict[str, Any] | None = None
     thread: dict[str, Any] | None = None

@@ -30,9 +30,10 @@ _PAGE = """<!doctype html>
 <h1>Stoker</h1>
 <p>Phase: <strong>{phase}</strong>{warm}{reason}</p>
 <p>Model: {model}</p>
-<p>Send OpenAI requests to <code>{base}/v1</code>.</p>
+<p>Send OpenAI requests to <code>{base}/v1</code>, and Anthropic's to <code>{base}</code>.</p>
 <ul>
 <li><code>POST /v1/chat/completions</code>
+<li><code>POST /v1/messages</code>
 <li><a href="/v1/models"><code>GET /v1/models</code></a>
 <li><a href="/status"><code>GET /status</code></a>
 <li><a href="/readyz"><code>GET /readyz</code></a>

@@ -12,6 +12,10 @@ from stoker.ipc.errors import ErrorCode
 from stoker.ipc.framing import ErrorResponse, Notification, Request, Response
 from stoker.ipc.messages import (
     Body,
+    CacheClear,
+    CacheList,
+    CacheVerify,
+    Cleared,
     Delta,
     Finished,
     Forget,
@@ -23,8 +27,11 @@ from stoker.ipc.messages import (
     Prefixes,
     PrefixList,
     Progress,
+    Proven,
+    ProvenPrefix,
     Result,
     Statistics,
+    StoredList,
     TokenLogprob,
     ToolCall,
     Welcome,
@@ -159,6 +166,9 @@ async def test_call_without_interest_in_progress() -> None:
         (Prefixes(), PrefixList(prefixes=(), notes=("put aside",))),
         (Pin(name="learned-1", pinned=False), Noted(count=1)),
         (Forget(), Noted(count=0)),
+        (CacheList(), StoredList(folder="/c", prefixes=(), bytes=0, budget_bytes=1)),
+        (CacheVerify(key="1a"), Proven(prefixes=(ProvenPrefix(key="1a", name=None, bytes=1),))),
+        (CacheClear(foreign=True), Cleared(count=1, bytes=2)),
     ],
 )
 async def test_what_is_known_of_prefixes_is_asked_and_answered(body: Body, result: Result) -> None:

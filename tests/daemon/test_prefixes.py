@@ -9,14 +9,31 @@ from typing import Any
 import anyio
 import pytest
 
-from stoker.daemon.prefixes import ANSWER_TIMEOUT, LEARNING_OFF, KnownPrefixes
+from stoker.daemon.prefixes import ANSWER_TIMEOUT, LEARNING_OFF, KnownPrefixes, latest
 from stoker.daemon.readiness import Board
 from stoker.daemon.steward import Refusal
 from stoker.ipc.control import CALL_TIMEOUT
-from stoker.ipc.control_messages import Counted, PrefixListing
+from stoker.ipc.control_messages import Clearance, Counted, PrefixListing, PrefixStatus, StoredListing, Verification
 from stoker.ipc.errors import ErrorCode
 from stoker.ipc.framing import LIMIT, ErrorResponse, encode
-from stoker.ipc.messages import Body, Forget, Noted, Pin, Prefixes, PrefixList, Result
+from stoker.ipc.messages import (
+    Body,
+    CacheClear,
+    CacheFigures,
+    CacheVerify,
+    Cleared,
+    Figures,
+    Forget,
+    Noted,
+    Pin,
+    Prefixes,
+    PrefixList,
+    PrefixReport,
+    Proven,
+    ProvenPrefix,
+    Result,
+    StoredList,
+)
 from tests.fakes.fake_peer import FakePeer, linked
 from tests.fakes.fake_steward import LISTING, LOADING, READY
 
@@ -70,6 +87,7 @@ QUESTIONS: dict[str, Callable[[KnownPrefixes], Awaitable[object]]] = {
     "pin": lambda prefixes: prefixes.pin("learned-1", pinned=True),
     "forget": lambda prefixes: prefixes.forget("learned-1"),
     "clear": lambda prefixes: prefixes.forget(None),
+    "stored": lambda prefixes: prefixes.stored(),
 }
 each_question = pytest.mark.parametrize("question", QUESTIONS.values(), ids=QUESTIONS)
 
@@ -191,3 +209,51 @@ async def test_the_workers_error_is_told(said: ErrorCode, code: ErrorCode) -> No
 
     assert (refusal.code, refusal.message) == (code, "nothing is learned here")
     assert refusal.remedy == "set learned_prefixes"
+
+
+async def test_what_is_on_disk_is_asked_of_the_worker() -> None:
+    """Listing, verifying and clearing are the worker's answers in the control socket's form."""
+    stored = StoredList(folder="/c", prefixes=(), bytes=1, budget_bytes=2)
+    proven = Proven(prefixes=(ProvenPrefix(key="1a", name="agent", bytes=7, fault="torn"),))
+    async with known() as (prefixes, peer):
+        listing, _ = await asked(prefixes.stored(), peer, stored)
+        verified, verify = await asked(prefixes.verify("1a"), peer, proven)
+        nothing, _ = await asked(prefixes.verify("2b"), peer, Proven(prefixes=()))
+        gone, clear = await asked(prefixes.clear("agent", foreign=True), peer, Cleared(count=1, bytes=7))
+        none, _ = await asked(prefixes.clear(None, foreign=False), peer, Cleared(count=0, bytes=0))
+
+    assert listing == StoredListing(folder="/c", prefixes=(), bytes=1, budget_bytes=2)
+    assert (verified, verify) == (Verification(prefixes=proven.prefixes), CacheVerify(key="1a"))
+    assert (gone, clear) == (Clearance(count=1, bytes=7), CacheClear(name="agent", foreign=True))
+    assert (nothing, none) == (Verification(prefixes=()), Clearance(count=0, bytes=0))
+
+
+async def test_clearing_an_unknown_name_is_refused() -> None:
+    """The refusal repeats the name, and says how to see those there are."""
+    async with known() as (prefixes, peer):
+        refusal = await refused(
+            prefixes.clear("agent", foreign=False), lambda: answered(peer, Cleared(count=0, bytes=0))
+        )
+
+    assert "'agent'" in refusal.message
+    assert "stoker cache list" in str(refusal.remedy)
+
+
+async def answered(peer: FakePeer, result: Result) -> None:
+    request_id, _ = await peer.asked()
+    await peer.answer(request_id, result)
+
+
+def test_reports_of_idle_time_take_the_place_of_older_ones() -> None:
+    """`status` shows of each prefix what is so now: what the background finished, and what it warmed besides."""
+    cache = CacheFigures(entries=0, pinned=0, bytes=0, limit_bytes=0, hits=0, misses=0, evictions=0)
+    since = tuple(
+        PrefixReport(name=name, tokens=9, tokens_warm=9, source="prefilled", seconds=1.0) for name in ("b", "c")
+    )
+    figures = Figures(memory_bytes=0, cache=cache, running=0, prefixes=since)
+    before = tuple(
+        PrefixStatus(name=name, tokens=9, tokens_warm=1, source="none", seconds=0.0) for name in ("a", "b")
+    )
+
+    assert [(one.name, one.tokens_warm) for one in latest(before, figures)] == [("a", 1), ("b", 9), ("c", 9)]
+    assert latest(before, None) == before

@@ -3,27 +3,9 @@
 from __future__ import annotations
 
 from stoker.ipc.framing import Dialect
-from stoker.ipc.messages import (
-    Cancel,
-    CountTokens,
-    Forget,
-    Generate,
-    Hello,
-    Load,
-    Pin,
-    Prefixes,
-    Progress,
-    Statistics,
-    Step,
-    Warm,
-    Welcome,
-    WorkerResult,
-)
+from stoker.ipc.messages import Cancel, Hello, Progress, Step, Welcome, WorkerResult
+from stoker.worker.engine import JOBS
 
-WORKER = Dialect(
-    requests=[Load, Warm, Generate, CountTokens, Statistics, Prefixes, Pin, Forget],
-    notifications=[Cancel],
-    results=Welcome,
-)
+WORKER = Dialect(requests=JOBS, notifications=[Cancel], results=Welcome)
 DAEMON = Dialect(requests=[Hello], notifications=[Progress, Step], results=WorkerResult)
 CLIENT = Dialect()

@@ -23,6 +23,7 @@ from stoker.daemon.control import ControlServer
 from stoker.daemon.readiness import Board
 from stoker.daemon.runtime_dir import listen
 from stoker.ipc.control_messages import (
+    Clearance,
     Counted,
     Departure,
     PrefixListing,
@@ -32,10 +33,12 @@ from stoker.ipc.control_messages import (
     RequestCounts,
     RewarmReport,
     StatusReport,
+    StoredListing,
+    Verification,
     WarmupStatus,
     WorkerStatus,
 )
-from stoker.ipc.messages import CacheFigures, KnownPrefix, WarmPrefix
+from stoker.ipc.messages import CacheFigures, KnownPrefix, ProvenPrefix, SetAside, StoredPrefix, WarmPrefix
 
 PREFIX = PrefixStatus(name="system", tokens=1832, tokens_warm=1832, source="prefilled", seconds=1.9)
 READY = Readiness(
@@ -70,6 +73,34 @@ LEARNED = KnownPrefix(
 LISTING = PrefixListing(
     prefixes=(KnownPrefix(name="system", origin="configured", tokens=1832, tokens_warm=1832), LEARNED)
 )
+STORED = StoredListing(
+    folder="/cache/prefixes",
+    prefixes=(
+        StoredPrefix(
+            key="1a" * 20,
+            name="system",
+            model="tiny",
+            tokens=1832,
+            bytes=84_410_368,
+            created=1.7e9,
+            used=1.7e9,
+            uses=2,
+        ),
+        StoredPrefix(
+            key="2b" * 20,
+            name="agent",
+            model="other",
+            tokens=90,
+            bytes=4_000_000,
+            created=1.7e9,
+            used=1.7e9,
+            foreign="another model",
+        ),
+    ),
+    bytes=88_500_000,
+    budget_bytes=8 << 30,
+    set_aside=(SetAside(key="3c" * 20, name="old", kind="damaged", reason="the checksum doesn't fit", at=1.7e9),),
+)
 REWARMED = RewarmReport(outcome="succeeded", seconds=0.5, reason=None, prefixes=(PREFIX,))
 
 
@@ -88,6 +119,8 @@ class FakeSteward:
     after_restart: tuple[Readiness, ...] = (changed(LOADING, generation=2), changed(READY, generation=2))
     rewarm_report: RewarmReport = REWARMED
     listing: PrefixListing = LISTING
+    stored: StoredListing = STORED
+    faults: dict[str, str] = field(default_factory=dict)
     count: int = 1
     http: str = "http://127.0.0.1:11500"
     logs: dict[str, str] = field(default_factory=dict)
@@ -142,6 +175,20 @@ class FakeSteward:
     async def warm_forget(self, name: str | None) -> Counted:
         self._hear(("forget", name))
         return Counted(count=self.count)
+
+    async def cache_list(self) -> StoredListing:
+        self._hear("cache_list")
+        return self.stored
+
+    async def cache_verify(self, key: str | None) -> Verification:
+        self._hear(("verify", key))
+        meant = [one for one in self.stored.prefixes if key in {None, one.key}]
+        proven = (ProvenPrefix(key=o.key, name=o.name, bytes=o.bytes, fault=self.faults.get(o.key)) for o in meant)
+        return Verification(prefixes=tuple(proven))
+
+    async def cache_clear(self, name: str | None, *, foreign: bool) -> Clearance:
+        self._hear(("clear", name, foreign))
+        return Clearance(count=self.count, bytes=84_410_368)
 
     async def stop(self) -> None:
         self._hear("stop")

@@ -48,7 +48,7 @@ _STRATEGIES: Mapping[type, Callable[[Any], st.SearchStrategy[Any]]] = {
     inspect.AnyType: lambda _: JSON,
     inspect.LiteralType: lambda info: st.sampled_from(info.values),
     inspect.VarTupleType: lambda info: st.lists(_values(info.item_type), max_size=3).map(tuple),
-    inspect.DictType: lambda info: st.dictionaries(TEXT, _values(info.value_type), max_size=3),
+    inspect.DictType: lambda info: st.dictionaries(_values(info.key_type), _values(info.value_type), max_size=3),
     inspect.UnionType: lambda info: st.one_of(*map(_values, info.types)),
     inspect.StructType: _struct,
 }

@@ -20,7 +20,17 @@ from stoker.ipc.errors import ErrorCode
 from stoker.ipc.framing import LIMIT, Dialect, ErrorResponse, Frame, Malformed, Request, Response
 from stoker.ipc.messages import WarmPrefix
 from stoker.ipc.unix_stream import accept_unix
-from tests.fakes.fake_steward import LISTING, LOADING, PREFIX, READY, FakeSteward, changed, served, short_directory
+from tests.fakes.fake_steward import (
+    LISTING,
+    LOADING,
+    PREFIX,
+    READY,
+    STORED,
+    FakeSteward,
+    changed,
+    served,
+    short_directory,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -82,6 +92,25 @@ async def test_questions_and_orders_about_prefixes() -> None:
         ("pin", "learned-1", False),
         ("forget", "learned-1"),
         ("forget", None),
+    ]
+
+
+async def test_questions_and_orders_about_the_disk() -> None:
+    """What is stored can be listed, verified and deleted, one or all; orders say for how many, and bytes."""
+    steward = FakeSteward(count=3)
+    async with served(steward) as path, connect(path) as client:
+        assert await client.cache_list() == STORED
+        assert len((await client.cache_verify()).prefixes) == len(STORED.prefixes)
+        assert [one.key for one in (await client.cache_verify("2b" * 20)).prefixes] == ["2b" * 20]
+        assert (await client.cache_clear()).count == 3
+        assert (await client.cache_clear("agent", foreign=True)).count == 3
+
+    assert steward.asked == [
+        "cache_list",
+        ("verify", None),
+        ("verify", "2b" * 20),
+        ("clear", None, False),
+        ("clear", "agent", True),
     ]
 
 

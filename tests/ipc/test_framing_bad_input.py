@@ -177,7 +177,9 @@ def test_unknown_method_lists_the_known() -> None:
     error = error_of(call(method="dance"))
 
     assert (error.code, error.id) == (ErrorCode.METHOD_NOT_FOUND, 1)
-    assert "'dance'; known are: count_tokens, forget, generate, load, pin, prefixes, statistics" in error.message
+    assert (
+        "'dance'; known are: cache_clear, cache_list, cache_verify, count_tokens, forget, generate" in error.message
+    )
 
 
 def test_request_of_the_other_direction_is_unknown() -> None:

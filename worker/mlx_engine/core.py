@@ -12,7 +12,10 @@ import psutil
 
 from ...ipc.framing import Notification, Response
 from ...ipc.messages import (
+    CacheClear,
     CacheFigures,
+    CacheList,
+    CacheVerify,
     CountTokens,
     Figures,
     Forget,
@@ -40,6 +43,8 @@ from .sources import Report
 
 log = logging.getLogger(__name__)
 
+CLEAR_SECONDS = 2.0
+"""For the file of what was learned to be written empty; no longer than a chunk or two."""
 REPORT_SECONDS = 0.1
 """Least time between two reports of a download, whose own callback comes with each network read."""
 
@@ -56,11 +61,17 @@ class MlxCore:
         self._scheduler: Scheduler | None = None
         self._learner: Learner | None = None
         self._disk: Disk | None = None
+        self._state_dir: Path | None = None
 
     @property
     def idle(self) -> bool:
         """See `Core`."""
         return self._scheduler is None or self._scheduler.idle
+
+    @property
+    def due(self) -> float | None:
+        """See `Core`."""
+        return None if self._scheduler is None else self._scheduler.due
 
     def turn(self) -> None:
         """See `Core`."""
@@ -92,7 +103,9 @@ class MlxCore:
             case Pin(name=name, pinned=pinned):
                 self._emit(Response(request_id, Noted(count=self._learning().pin(name, pinned=pinned))))
             case Forget(name=name):
-                self._emit(Response(request_id, Noted(count=self._learning().forget(name))))
+                self._emit(Response(request_id, Noted(count=self._forgotten(name))))
+            case CacheList() | CacheVerify() | CacheClear():
+                self._stored().aside(request_id, body, self._emit)
 
     def close(self, seconds: float) -> None:
         """See `Core`."""
@@ -106,6 +119,21 @@ class MlxCore:
         if self._learner is None:
             raise Unsupported("nothing is learned here", remedy="set learned_prefixes to 1 or more, and restart")
         return self._learner
+
+    def _forgotten(self, name: str | None) -> int:
+        """All can be forgotten even where nothing is learned any more: what was learned before is still there."""
+        if name is not None or self._learner is not None or self._state_dir is None:
+            return self._learning().forget(name)
+        past = Learner(self._state_dir, self._loaded().loaded, 0)
+        count = past.forget(None)
+        past.close(CLEAR_SECONDS)
+        return count
+
+    def _stored(self) -> Disk:
+        self._loaded()
+        if self._disk is None:
+            raise Unsupported("no prefixes are kept on disk", remedy="set disk_cache_bytes over 0, and restart")
+        return self._disk
 
     def _prefixes(self) -> PrefixList:
         cache = self._loaded().cache
@@ -128,8 +156,9 @@ class MlxCore:
         if self._scheduler is not None:
             raise InvalidRequest("a model is loaded already; another one needs another worker", field="model")
         loaded = load(body, self._reporter(request_id))
-        if body.learn and body.state_dir is not None:
-            self._learner = Learner(Path(body.state_dir), loaded, body.learn)
+        self._state_dir = Path(body.state_dir) if body.state_dir is not None else None
+        if body.learn and self._state_dir is not None:
+            self._learner = Learner(self._state_dir, loaded, body.learn)
         self._disk = _disk(body, loaded)
         self._scheduler = Scheduler(loaded, body, self._emit, self._learner, self._disk)
         seconds = time.perf_counter() - submitted

@@ -32,6 +32,7 @@ class Generation:
         submitted: When the request came, on the clock of `time.perf_counter`.
         cached: How many of `tokens` need no prefill; an estimate until `prefill` is there.
         prefill: While it is under way.
+        probe: It is a sign of life only, and leaves nothing behind.
     """
 
     id: Id
@@ -46,6 +47,7 @@ class Generation:
     cached: int = 0
     prefill: Prefill | None = None
     first_token_at: float | None = None
+    probe: bool = False
 
     @property
     def remaining(self) -> int:

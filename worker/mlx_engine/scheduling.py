@@ -8,9 +8,11 @@ abandoned warmup left is computed while there is nothing else at all.
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections import deque
-from typing import Literal, TypeAlias
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -22,13 +24,16 @@ from ..errors import GenerationFailed
 from ..normalise import normalised
 from ..prefix_cache import PrefixCache
 from .admission import Admitted, MemoryGuard, admit, planned_length
+from .background import NAME, Background
 from .choosing import Chooser, Choosers
 from .decoding import Decoded, Decoder, Held, Start, decoder_for
 from .disk import Disk
 from .generation import Generation, replay
 from .learner import Learner
 from .loading import LoadedModel
+from .planning import Plan, Planner
 from .prefill import Pace, Prefill
+from .renewal import Renewal
 from .text import TextStream
 from .warming import WarmJob
 
@@ -37,6 +42,8 @@ log = logging.getLogger(__name__)
 WARM_SHARE = 0.25
 """While sequences decode, a warmup's chunk gets this share of the time budget: each of them waits for it at each
 token, and nobody waits for the warmup."""
+QUICKLY_READ = 128 << 20
+"""Bytes that are read from disk for a request while others decode: a fifth of a second for them at worst."""
 GUESSED_PACE = 100.0
 """Tokens per second of prefill before any was measured."""
 
@@ -77,14 +84,20 @@ class Scheduler:
         self._waiting: dict[Id, Generation] = {}
         self._decoding: dict[Id, Generation] = {}
         self._warming: deque[WarmJob] = deque()
-        self._background: WarmJob | None = None
+        self._planner = Planner(loaded, self.cache, normalise=self._normalise)
+        self._background = Background(self._unasked, Renewal(self._planner))
         self._choosers = Choosers(loaded)
         self._decoder = self._new_decoder()
 
     @property
     def idle(self) -> bool:
         """Whether there is nothing to compute."""
-        return not (self._waiting or self._decoding or self._warming or self._background)
+        return not (self._waiting or self._decoding or self._warming or self._background.active)
+
+    @property
+    def due(self) -> float | None:
+        """Seconds after which a turn is due although there is nothing to compute; None: never."""
+        return self._background.due
 
     def figures(self, memory_bytes: int) -> Figures:
         """Statistics of now and of the latest work."""
@@ -95,7 +108,8 @@ class Scheduler:
             prompt_tps=round(self._pace.tokens_per_second, 2),
             generation_tps=round(self._generation_tps, 2),
             store=self._disk.figures() if self._disk else None,
-            background=self._background.current if self._background else None,
+            background=self._background.current,
+            prefixes=self._background.reports,
         )
 
     # -- requests --------------------------------------------------------------------------------------------
@@ -110,7 +124,8 @@ class Scheduler:
         body = msgspec.structs.replace(body, prompt=prompt)
         admitted = admit(self.loaded, body)
         chooser = self._choosers.chooser(body, admitted.prompt)
-        if self._learner is not None and not body.emitted:  # else it was counted before its worker died
+        # A request that goes on was counted before its worker died; a probe is nobody's.
+        if self._learner is not None and not (body.emitted or body.probe):
             self._learner.observe(prompt, keep=body.keep)
         text = TextStream(
             self.loaded.tokenizer,
@@ -127,7 +142,7 @@ class Scheduler:
             return
         self._make_room(generation)
         self._waiting[request_id] = generation
-        generation.cached = self.cache.covered(generation.tokens[:-1])
+        generation.cached = 0 if body.probe else self.cache.covered(generation.tokens[:-1])
         self._progress(generation, generation.cached)
 
     def count(self, prompt: Prompt) -> TokenCount:
@@ -159,6 +174,7 @@ class Scheduler:
             text=text,
             chooser=chooser,
             submitted=submitted,
+            probe=body.probe,
         )
 
     def _make_room(self, newcomer: Generation) -> None:
@@ -169,30 +185,37 @@ class Scheduler:
 
     def warm(self, request_id: Id, body: Warm) -> None:
         """Take a warmup; it is computed while no user's prompt is waiting."""
-        job = WarmJob(
+        plans = self._planner.plans(body, self._learner)
+        self._background.yield_to(plans)
+        if self._disk is not None:
+            self._disk.restores = body.restore
+        self._warming.append(self._job(request_id, plans, self._emit, later=body.finish))
+
+    def _unasked(self, plans: Sequence[Plan], emit: Emit) -> WarmJob:
+        return self._job(NAME, plans, emit, later=False)
+
+    def _job(self, request_id: Id, plans: Sequence[Plan], emit: Emit, *, later: bool) -> WarmJob:
+        return WarmJob(
             request_id,
-            body,
+            plans,
             loaded=self.loaded,
             cache=self.cache,
             guard=self._guard,
             pace=self._pace,
-            emit=self._emit,
-            normalise=self._normalise,
-            learner=self._learner,
+            emit=emit,
             disk=self._disk,
+            later=later,
         )
-        self._end_background()
-        self._warming.append(job)
 
     def cancel(self, target: Id) -> None:
         """Give a request up and answer it; its KV so far stays cached. Unknown ids are those already answered."""
         if generation := self._waiting.pop(target, None):
             prefill = generation.prefill
             if prefill is not None and prefill.done > generation.cached:
-                self._keep(Held(prefill.tokens[: prefill.done], prefill.kv))
+                self._keep(generation, Held(prefill.tokens[: prefill.done], prefill.kv))
             self._finish([], generation, "cancelled")
         elif generation := self._decoding.pop(target, None):
-            self._keep(self._decoder.remove(target))
+            self._keep(generation, self._decoder.remove(target))
             self._finish([], generation, "cancelled")
         for job in [job for job in self._warming if job.id == target]:
             job.cancel()
@@ -208,8 +231,9 @@ class Scheduler:
             self._prefill(min(self._waiting.values(), key=self._urgency))
         elif self._warming:
             self._warm_step(self._warming[0])
-        elif self._background and not self._decoding and self._background.step(self._chunk_seconds):
-            self._background = None
+        elif not self._decoding:
+            self._background.look()
+            self._background.step(self._chunk_seconds)
 
     def _urgency(self, generation: Generation) -> float:
         """Seconds of work left, less the seconds already waited: the shortest first, and nobody starves."""
@@ -221,16 +245,8 @@ class Scheduler:
         if result := job.step(self._chunk_seconds * share):
             self._warming.remove(job)
             self._emit(result)
-            if job.goes_on():
-                self._end_background()
-                self._background = job
-
-    def _end_background(self) -> None:
-        """Another warmup takes its place; what it has computed stays."""
-        if self._background is not None:
-            self._background.cancel()
-            self._background.step(self._chunk_seconds)
-            self._background = None
+            if job.later:
+                self._background.add(job.left())
 
     def _prefill(self, generation: Generation) -> None:
         try:
@@ -249,14 +265,22 @@ class Scheduler:
 
     def _started(self, generation: Generation) -> Prefill:
         """Looked up only now: a request before this one may have left what this one needs."""
-        hit = self.cache.lookup(generation.tokens)
-        cached = hit.length if hit else 0
-        kv = hit.kv if hit else None
+        kv, cached = (None, 0) if generation.probe else self._found(generation.tokens)
         prefill = Prefill(
             self.loaded.model, generation.tokens, kv, cached, chunk_seconds=self._chunk_seconds, pace=self._pace
         )
         generation.prefill, generation.cached = prefill, cached
         return prefill
+
+    def _found(self, tokens: list[int]) -> tuple[list[Any] | None, int]:
+        """The KV of the longest beginning that is resident, or on disk and longer; and its length."""
+        hit = self.cache.lookup(tokens)
+        kv, cached = (hit.kv, hit.length) if hit else (None, 0)
+        if self._disk is not None:
+            most = QUICKLY_READ if self._decoding else sys.maxsize
+            if restored := self._disk.restore(tokens[:-1], cached, most):
+                return restored.kv, restored.length
+        return kv, cached
 
     def _begin(self, generation: Generation, prefill: Prefill, token: int) -> None:
         """The prompt is in the KV and the first token known."""
@@ -266,12 +290,12 @@ class Scheduler:
             self._tell([], [refusal])
             return
         if token in self._ends:
-            self._keep(held)
+            self._keep(generation, held)
             self._finish([], generation, "stop")
             return
         deltas = list(generation.hear(token))
         if reason := generation.ending():
-            self._keep(held)
+            self._keep(generation, held)
             self._finish(deltas, generation, reason)
             return
         start = Start(generation.id, held.tokens, held.kv, token, generation.left, generation.chooser)
@@ -309,7 +333,7 @@ class Scheduler:
             deltas += generation.hear(item.token)
         if reason := generation.ending() or item.ended:
             early, result = generation.finished(reason)
-            self._keep(item.held or self._decoder.remove(item.key))
+            self._keep(generation, item.held or self._decoder.remove(item.key))
             deltas += early
             results.append(result)
             del self._decoding[item.key]
@@ -319,9 +343,9 @@ class Scheduler:
 
     # -- what is left ----------------------------------------------------------------------------------------
 
-    def _keep(self, held: Held | None) -> None:
+    def _keep(self, generation: Generation, held: Held | None) -> None:
         """A conversation goes on more often than not; then its next turn begins with these tokens."""
-        if held is not None and held.tokens:
+        if held is not None and held.tokens and not generation.probe:
             self.cache.put(held.tokens, held.kv, exact_only=not self.loaded.trimmable)
 
     def _finish(self, deltas: list[Delta], generation: Generation, reason: Reason) -> None:
