@@ -22,6 +22,7 @@ from ..ipc.messages import Id, Load, Loaded, Progress, Warm, Warmed, WarmPrefix
 from ..ipc.peer import peer
 from ..ipc.unix_stream import accept_unix
 from .attention import Attention
+from .causes import is_transient
 from .lifecycle import (
     Drained,
     Event,
@@ -35,7 +36,7 @@ from .lifecycle import (
     WarmupEnded,
 )
 from .lifecycle import Loaded as LoadedEvent
-from .link import FROM_WORKER, ProtocolBroken, RequestRefused, WorkerLink, WorkerLost
+from .link import FROM_WORKER, ProtocolBroken, RequestRefused, VersionMismatch, WorkerLink, WorkerLost
 from .process import LineSink, WorkerProcess
 from .pulse import Budgets
 from .runtime_dir import RuntimeDirError, listen
@@ -43,6 +44,9 @@ from .vigil import watch_over
 
 EXIT_GRACE = 0.2
 """Seconds that a process has to exit after its connection ended, before that counts as the fault."""
+
+ACCEPT_PAUSE = 0.1
+"""Seconds before the worker's connection is accepted again, where descriptors had run out."""
 
 LINK_GRACE = 1.0
 """Seconds after the exit in which what the worker had sent before is still read."""
@@ -135,16 +139,18 @@ class WorkerLife:
     async def run(self) -> None:
         """Live. Cancelled, it kills the process group at once, and still reaps it."""
         cause = "was given up by the daemon"
+        transient = False
         try:
             cause = await self._live()
         except (OSError, RuntimeDirError) as error:
             cause = f"could not be started: {error}"
+            transient = is_transient(error)
         finally:
             if self.link is not None:
                 self.link.lose(f"the worker {cause}")
             luck = random.random()  # noqa: S311 - it spreads restarts, and guards nothing
             fatal = self._process is not None and self._process.refused
-            self.post(Exited(self.generation, cause, luck, fatal))
+            self.post(Exited(self.generation, cause, luck, fatal, transient))
 
     async def _live(self) -> str:
         path = self.launch.socket_dir / f"worker-{self.generation}.sock"
@@ -193,7 +199,7 @@ class WorkerLife:
             with anyio.move_on_after(EXIT_GRACE):
                 await exited.wait()
                 return
-        self.post(LinkLost(self.generation, str(end)))
+        self.post(LinkLost(self.generation, str(end), fatal=isinstance(end, VersionMismatch)))
 
     async def _watch(self) -> None:
         """Watch over the loaded worker while its process lives."""
@@ -205,7 +211,13 @@ class WorkerLife:
 
     async def _accept(self, listener: socket) -> Channel:
         while True:
-            stream = await accept_unix(listener)
+            try:
+                stream = await accept_unix(listener)
+            except OSError as error:
+                if not is_transient(error):
+                    raise
+                await anyio.sleep(ACCEPT_PAUSE)  # no longer than a hello may take
+                continue
             # The directory is private already; this is the second lock on the door.
             if peer(stream.extra(SocketAttribute.raw_socket)).uid == os.geteuid():  # noqa: S610 - not Django
                 return Channel(stream, FROM_WORKER)

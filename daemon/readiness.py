@@ -16,6 +16,7 @@ from ..ipc.control_messages import (
     PrefixStatus,
     ProgressStatus,
     Readiness,
+    SuccessorStatus,
     WarmupStatus,
 )
 from .lifecycle import Phase, State
@@ -24,7 +25,13 @@ RESTING = frozenset({Phase.DOWN, Phase.FAILED})
 """Phases that are not left without a person."""
 
 
-def describe(state: State, since: float, progress: ProgressStatus | None) -> Readiness:
+def describe(
+    state: State,
+    since: float,
+    progress: ProgressStatus | None,
+    successor: SuccessorStatus | None = None,
+    replacement_failed: str | None = None,
+) -> Readiness:
     """The public form of a state; `since` is the Unix time at which its phase was entered."""
     warmup = state.warmup
     return Readiness(
@@ -41,6 +48,8 @@ def describe(state: State, since: float, progress: ProgressStatus | None) -> Rea
         ),
         progress=progress,
         expected=state.phase not in RESTING and (state.wanted or is_serving(state)),
+        successor=successor,
+        replacement_failed=replacement_failed,
     )
 
 

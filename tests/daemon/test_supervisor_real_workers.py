@@ -5,6 +5,9 @@ from __future__ import annotations
 import functools
 import json
 import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -83,6 +86,42 @@ async def test_warmup_over_time_is_ready_and_keeps_its_part(opened: Open) -> Non
         reported = await house.until(lambda r: bool(r.warmup.prefixes))
         assert (reported.ready, reported.warm) == (True, False)
         assert reported.warmup.prefixes[0].tokens_warm < reported.warmup.prefixes[0].tokens
+
+
+async def test_lack_of_descriptors_is_waited_out(opened: Open) -> None:
+    """While no process can be started for want of descriptors, nothing is counted as a crash; then it goes on."""
+    async with opened(policy=replace(EAGER, restart_limit=1)) as house:
+        await house.ready()
+        with no_descriptors():
+            house.kill()
+            lacking = await house.until(lambda r: "Too many open files" in (r.reason or ""))
+            await house.until(lambda r: r.generation > lacking.generation + 4)
+        again = await house.ready(generation=2)
+
+        assert again.generation > 5
+        causes = [departure.cause for departure in house.supervisor.departures]
+        assert len(causes) == 2
+        assert "killed by SIGKILL" in causes[0]
+
+
+@contextmanager
+def no_descriptors() -> Iterator[None]:
+    """This process may open no further file; those that are open stay."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_other_protocol_version_fails_at_once(opened: Open) -> None:
+    """A worker that speaks another version of the protocol is one attempt, with both versions in the reason."""
+    async with opened({"hello": {"protocol": 99}}) as house:
+        failed = await house.until(lambda r: r.phase == "failed")
+
+        assert failed.generation == 1
+        assert "protocol 1, the worker 99" in (failed.reason or "")
 
 
 async def test_mute_worker_is_replaced(opened: Open) -> None:

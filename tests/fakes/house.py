@@ -20,6 +20,7 @@ from stoker.daemon.lifecycle import Policy
 from stoker.daemon.pulse import Budgets
 from stoker.daemon.readiness import NOTHING_YET, Board
 from stoker.daemon.supervisor import Supervisor
+from stoker.daemon.suspects import cause_of
 from stoker.ipc.control_messages import Readiness
 from stoker.ipc.messages import Delta, WarmPrefix
 from tests.fakes.fake_daemon import GENERATE, LOAD
@@ -41,6 +42,8 @@ class House:
 
     launch: Launch
     policy: Policy
+    room: bool = False
+    """For two workers."""
     board: Board = field(default_factory=lambda: Board(NOTHING_YET))
 
     def __post_init__(self) -> None:
@@ -49,9 +52,14 @@ class House:
             lambda *arguments: WorkerLife(arguments[0], self.launch, *arguments[1:]),
             self.board,
             attention=self.launch.attention,
+            room=lambda _: self.room,
         )
         self.dispatch = Dispatch(
-            self.board, lambda: self.supervisor.serving, lambda: self.supervisor.last_words, Limits()
+            self.board,
+            lambda: self.supervisor.serving,
+            lambda: self.supervisor.last_words,
+            Limits(),
+            lambda generation: cause_of(generation, self.supervisor.departures),
         )
 
     async def until(self, condition: Callable[[Readiness], bool]) -> Readiness:
@@ -83,7 +91,7 @@ Open: TypeAlias = Callable[..., AbstractAsyncContextManager[House]]
 
 @asynccontextmanager
 async def housing(
-    folder: Path, scenario: object = "", policy: Policy = EAGER, budgets: Budgets = WATCHFUL
+    folder: Path, scenario: object = "", policy: Policy = EAGER, budgets: Budgets = WATCHFUL, *, room: bool = False
 ) -> AsyncIterator[House]:
     """A started supervisor whose workers follow a scenario; at the end it is stopped, and nothing is left."""
     environ = {**os.environ, "FAKE_WORKER": scenario if isinstance(scenario, str) else json.dumps(scenario)}
@@ -96,7 +104,7 @@ async def housing(
         sink=lambda _: None,
         budgets=lambda: budgets,
     )
-    house = House(launch, policy)
+    house = House(launch, policy, room)
     async with anyio.create_task_group() as tasks:
         house.supervisor.start()
         tasks.start_soon(house.supervisor.run)
