@@ -63,7 +63,7 @@ ENDPOINTS = (
     Endpoint(
         "POST",
         "/v1/completions",
-        "Continue a text",
+        "Go on with a text",
         OPENAI,
         openai_completions.Completion,
         openai_types.CompletionRequest,
