@@ -52,9 +52,7 @@ def test_all_apis_give_the_same_answer(client: openai.OpenAI, claude: anthropic.
     """The same conversation has the same answer and the same cached prefix, whichever API brings it."""
     chat = client.chat.completions.create(model=EMBEDDED_ID, messages=messages(), max_tokens=MOST)
     response = client.responses.create(model=EMBEDDED_ID, instructions=SYSTEM, input=QUESTION, max_output_tokens=MOST)
-    message = claude.messages.create(
-        model=EMBEDDED_ID, system=SYSTEM, messages=messages(None), max_tokens=MOST
-    )
+    message = claude.messages.create(model=EMBEDDED_ID, system=SYSTEM, messages=messages(None), max_tokens=MOST)
     block = message.content[0]
     assert block.type == "text"
     assert chat.usage is not None
@@ -82,9 +80,7 @@ def test_streams_say_what_whole_answers_say(client: openai.OpenAI, claude: anthr
         model="default", instructions=SYSTEM, input=QUESTION, max_output_tokens=MOST
     ) as events:
         responded = events.get_final_response().output_text
-    with claude.messages.stream(
-        model="default", system=SYSTEM, messages=messages(None), max_tokens=MOST
-    ) as stream:
+    with claude.messages.stream(model="default", system=SYSTEM, messages=messages(None), max_tokens=MOST) as stream:
         said = stream.get_final_text()
 
     assert whole.choices[0].message.content == chatted == responded == said
