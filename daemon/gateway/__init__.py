@@ -2,7 +2,8 @@
 
 `server` runs `app`, which wires the rest. `openai` and `pages` hold the endpoints; `openai_types` is what a client
 may send, `openai_request` what becomes of it, `openai_answer`, `openai_chunks` and `openai_completions` the bytes
-that go back. `merging`, `streaming`, `sse`, `bodies` and `errors` serve every API; `guard`, `keys`, `cors` and
+that go back. `responses…` and `anthropic…` are built alike for their APIs; `anthropic_errors` has the shape of the
+latter's refusals. `merging`, `streaming`, `sse`, `bodies` and `errors` serve every API; `guard`, `keys`, `cors` and
 `manners` stand before them. `reference` makes tables of the documentation. `docs/api.md` is the prose.
 """
 

@@ -32,7 +32,7 @@ KINDS: Mapping[int, str] = {
 """The error's `type` by status; any other is `invalid_request_error` below 500, and `api_error` from there."""
 
 _TOO_LONG = "prompt is too long"
-"""How Anthropic begins the message about a full context: agents look for it, and compact the conversation."""
+"""How Anthropic begins the message about a full context: agents look for this, and compact the conversation."""
 
 HEADER = "request-id"
 """The response header with the request's id, where Anthropic's SDKs look for it."""
@@ -40,19 +40,25 @@ HEADER = "request-id"
 _REQUEST_ID = web.RequestKey("anthropic_request_id", str)
 
 
-class _Details(msgspec.Struct, frozen=True):
+class Details(msgspec.Struct, frozen=True):
+    """What Anthropic has no member for."""
+
     error_code: str
 
 
-class _Fault(msgspec.Struct, frozen=True, omit_defaults=True):
+class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What was wrong."""
+
     type: str
     message: str
-    details: _Details | None = None
+    details: Details | None = None
 
 
-class _ErrorDocument(msgspec.Struct, frozen=True, kw_only=True):
+class ErrorDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of every refusal under Anthropic's paths."""
+
     type: Literal["error"] = "error"
-    error: _Fault
+    error: Fault
     request_id: str
 
 
@@ -79,5 +85,5 @@ def document(error: ApiError, request_id: str) -> bytes:
     kind = KINDS.get(error.status) or ("invalid_request_error" if error.status < 500 else "api_error")
     fault = error.fault
     message = f"{_TOO_LONG}: {fault.message}" if fault.code == "context_length_exceeded" else fault.message
-    details = _Details(fault.code) if fault.code else None
-    return msgspec.json.encode(_ErrorDocument(error=_Fault(kind, message, details), request_id=request_id))
+    details = Details(fault.code) if fault.code else None
+    return msgspec.json.encode(ErrorDocument(error=Fault(kind, message, details), request_id=request_id))

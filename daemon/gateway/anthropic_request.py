@@ -124,7 +124,8 @@ def _refuse_edits(request: CountRequest) -> None:
 
 def _refuse_deep_inputs(messages: Iterable[Message]) -> None:
     for place, message in enumerate(messages):
-        for index, block in enumerate(message.content):
+        blocks = message.content if isinstance(message.content, tuple) else ()
+        for index, block in enumerate(blocks):
             if isinstance(block, ToolUseBlock):
                 require_shallow(block.input, f"messages[{place}].content[{index}].input")
 

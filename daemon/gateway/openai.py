@@ -16,27 +16,11 @@ from .backend import Backend
 from .bodies import json_response, read_body
 from .merging import Merged, generations
 from .names import listed, require_known
-from .openai_answer import WholeChat, new_label
+from .openai_answer import Model, ModelList, WholeChat, new_label
 from .openai_chunks import ChatChunks
 from .openai_completions import TextChunks, WholeText
 from .openai_request import ChatCall, CompletionCall, read_chat, read_completion
 from .streaming import stream, unfinished
-
-
-class Model(msgspec.Struct, frozen=True, kw_only=True):
-    """A model that may be asked for."""
-
-    id: str
-    object: str = "model"
-    created: int
-    owned_by: str = "stoker"
-
-
-class ModelList(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to `GET /v1/models`."""
-
-    object: str = "list"
-    data: tuple[Model, ...]
 
 
 class OpenAI:
@@ -145,6 +129,7 @@ def _chat_fields(body: Generate) -> Mapping[str | None, str]:
         "prompt": "messages",
         "template_args": "chat_template_kwargs",
         "constraint": constraint,
+        "constraint.schema": "response_format.json_schema.schema",
     }
 
 

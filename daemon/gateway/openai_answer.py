@@ -85,6 +85,22 @@ class ChatCompletion(msgspec.Struct, frozen=True, kw_only=True):
     system_fingerprint: str
 
 
+class Model(msgspec.Struct, frozen=True, kw_only=True):
+    """A model that may be asked for."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str = "stoker"
+
+
+class ModelList(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to `GET /v1/models`."""
+
+    object: Literal["list"] = "list"
+    data: tuple[Model, ...]
+
+
 class Label(msgspec.Struct, frozen=True):
     """What all chunks of an answer, and a whole answer, carry."""
 

@@ -90,8 +90,8 @@ class SchemaFormat(msgspec.Struct, frozen=True, tag_field="type", tag="json_sche
 
 ResponseFormat: TypeAlias = TextFormat | ObjectFormat | SchemaFormat
 
-NO_PARAMETERS = {"type": "object", "properties": {}}
-"""What a function without `parameters` takes; templates look into them."""
+NO_PARAMETERS = {"type": "object", "properties": {}, "additionalProperties": False}
+"""What a function without `parameters` takes: nothing. Templates look into them."""
 
 CHOICES = {
     "tools[].type": "`function`",

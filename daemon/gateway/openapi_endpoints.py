@@ -10,7 +10,7 @@ from typing import TypeAlias
 import msgspec
 
 from ...ipc.control_messages import Readiness, StatusReport
-from . import anthropic_types, openai_types, responses_document, responses_types
+from . import anthropic_types, openai_answer, openai_completions, openai_types, responses_document, responses_types
 from .pages import Life
 
 Body: TypeAlias = type[msgspec.Struct]
@@ -56,12 +56,21 @@ ENDPOINTS = (
         "/v1/chat/completions",
         "Answer a conversation",
         OPENAI,
-        openai_types.ChatCompletion,
+        openai_answer.ChatCompletion,
         openai_types.ChatRequest,
         streams=True,
     ),
-    Endpoint("GET", "/v1/models", "The model, under each of its names", OPENAI, openai_types.ModelList),
-    Endpoint("GET", "/v1/models/{id}", "The model that a name stands for", OPENAI, openai_types.Model),
+    Endpoint(
+        "POST",
+        "/v1/completions",
+        "Go on with a text",
+        OPENAI,
+        openai_completions.Completion,
+        openai_types.CompletionRequest,
+        streams=True,
+    ),
+    Endpoint("GET", "/v1/models", "The model, under each of its names", OPENAI, openai_answer.ModelList),
+    Endpoint("GET", "/v1/models/{id}", "The model that a name stands for", OPENAI, openai_answer.Model),
     Endpoint(
         "POST",
         "/v1/responses",

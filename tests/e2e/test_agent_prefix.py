@@ -18,8 +18,8 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 SYSTEM = "You are a careful agent. Use the tools, and tell in one sentence what you did."
 QUESTIONS = ("Where is the error?", "Add a test.", "Why?")
-AFTER_USER = len("assistant\n") + 3
-"""Tokens of the prompt after what the user said: two marks, a line end, the role. A byte is a token."""
+AFTER_USER = len("\nassistant\n") + 3
+"""Tokens of the prompt after what the user said: three marks, and the role. A byte is a token."""
 
 Counts: TypeAlias = tuple[int, int]
 """Tokens of a prompt, and how many of them were cached."""
@@ -72,7 +72,7 @@ def roomy_model(scripted_model: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.timeout(300)
 async def test_first_request_of_an_agent_is_warm(roomy_model: Path) -> None:
-    """System prompt and all tools, learned from two requests, are warm for the first one after a start, by each API."""
+    """Learned from two requests, system prompt and tools are warm for the first one after a start, by each API."""
     async with RunningDaemon(roomy_model, {"STOKER_BACKOFF_BASE_SEC": "0.05"}) as daemon:
         await daemon.ready()
         for question in QUESTIONS[:2]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ import openai
 import pytest
 
 from tests.fakes.running_daemon import DEADLINE, RunningDaemon
-from tests.fakes.scripted_model import SCRIPTS, WEATHER
+from tests.fakes.scripted_model import SCRIPTS
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -31,34 +32,6 @@ async def client_of(model: Path) -> AsyncIterator[openai.AsyncOpenAI]:
 def saying(script: str, **fields: Any) -> dict[str, Any]:
     """A chat whose answer is a script."""
     return {"model": "default", "messages": [{"role": "user", "content": script}], **fields}
-
-
-async def test_tools_and_reasoning(scripted_model: Path) -> None:
-    """Calls, thoughts and texts of a real model arrive in their places, streamed as whole, and go back as history."""
-    weather: Any = [WEATHER]
-    async with client_of(scripted_model) as client:
-        create = client.chat.completions.create
-        called = (await create(**saying("two calls", tools=weather))).choices[0]
-        async with client.chat.completions.stream(**saying("two calls", tools=weather)) as stream:
-            streamed = (await stream.get_final_completion()).choices[0]
-        thought = (await create(**saying("thought then call", tools=weather))).choices[0]
-        refused = (await create(**saying("one call", tools=weather, tool_choice="none"))).choices[0]
-        calls = called.message.tool_calls or []
-        results = [{"role": "tool", "tool_call_id": call.id, "content": "sunny"} for call in calls]
-        after = await create(**saying("plain", messages=[called.message, *results]), tools=weather)
-
-    for choice in (called, streamed):
-        functions = [call.function for call in choice.message.tool_calls or [] if call.type == "function"]
-        assert [each.name for each in functions] == ["get_weather"] * 2
-        assert [each.arguments.replace(" ", "") for each in functions] == [
-            '{"city":"Rome"}',
-            '{"days":2,"city":"Oslo"}',
-        ]
-        assert (choice.message.content, choice.finish_reason) == (None, "tool_calls")
-    assert getattr(thought.message, "reasoning_content", "").strip() == "Ask the service."
-    assert thought.finish_reason == "tool_calls"
-    assert (refused.message.tool_calls, refused.finish_reason) == (None, "stop")
-    assert after.choices[0].message.content == SCRIPTS["plain"]
 
 
 async def test_choices_and_completions(scripted_model: Path) -> None:
@@ -81,3 +54,41 @@ async def test_choices_and_completions(scripted_model: Path) -> None:
     assert chunks[-1].usage is not None
     assert texts.choices[0].text == SCRIPTS["fire"][: len(texts.choices[0].text)]
     assert SCRIPTS["plain"].startswith(texts.choices[1].text)
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"warm": {"type": "boolean"}, "wood": {"enum": ["oak", "ash"]}},
+    "required": ["warm", "wood"],
+    "additionalProperties": False,
+}
+
+
+async def test_a_model_that_knows_nothing_keeps_to_the_form(tiny_llama: Path) -> None:
+    """Random weights answer in JSON that fits the schema, call what they must call, and tell how likely it was."""
+    form: Any = {"type": "json_schema", "json_schema": {"name": "fire", "schema": SCHEMA}}
+    tools: Any = [
+        {"type": "function", "function": {"name": "rest"}},
+        {"type": "function", "function": {"name": "light", "parameters": SCHEMA}},
+    ]
+    light: Any = {"type": "function", "function": {"name": "light"}}
+    async with client_of(tiny_llama) as client:
+        create = client.chat.completions.create
+        random = {"temperature": 1, "seed": 3}
+        formed = (await create(**saying("Hello", response_format=form, **random))).choices[0]
+        called = (await create(**saying("Hello", tools=tools, tool_choice=light, **random))).choices[0]
+        likely = (await create(**saying("Hello", logprobs=True, top_logprobs=2, max_tokens=3))).choices[0]
+        text = (await client.completions.create(model="default", prompt="Hello", logprobs=2, max_tokens=3)).choices[0]
+
+    (call,) = called.message.tool_calls or []
+    assert call.type == "function"
+    for written in (formed.message.content or "", call.function.arguments):
+        fire = json.loads(written)
+        assert (type(fire["warm"]), fire["wood"] in {"oak", "ash"}, len(fire)) == (bool, True, 2)
+    assert (call.function.name, called.message.content, called.finish_reason) == ("light", None, "tool_calls")
+    assert likely.logprobs is not None
+    assert likely.logprobs.content is not None
+    assert [len(each.top_logprobs) for each in likely.logprobs.content] == [2, 2, 2]
+    assert all(each.token == each.top_logprobs[0].token for each in likely.logprobs.content), "it was greedy"
+    assert text.logprobs is not None
+    assert len(text.logprobs.tokens or []) == 3

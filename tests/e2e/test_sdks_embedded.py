@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -44,31 +46,47 @@ def claude(url: str) -> Iterator[anthropic.Anthropic]:
         yield api
 
 
-def messages(system: str | None = SYSTEM) -> list[Any]:
-    return [*([{"role": "system", "content": system}] if system else []), {"role": "user", "content": QUESTION}]
+def messages(question: str = QUESTION, *, system: bool = True) -> list[Any]:
+    return [*([{"role": "system", "content": SYSTEM}] if system else []), {"role": "user", "content": question}]
 
 
 def test_all_apis_give_the_same_answer(client: openai.OpenAI, claude: anthropic.Anthropic) -> None:
-    """The same conversation has the same answer and the same cached prefix, whichever API brings it."""
+    """The same conversation is the same prompt and has the same answer, whichever API brings it."""
     chat = client.chat.completions.create(model=EMBEDDED_ID, messages=messages(), max_tokens=MOST)
     response = client.responses.create(model=EMBEDDED_ID, instructions=SYSTEM, input=QUESTION, max_output_tokens=MOST)
-    message = claude.messages.create(model=EMBEDDED_ID, system=SYSTEM, messages=messages(None), max_tokens=MOST)
+    message = claude.messages.create(
+        model=EMBEDDED_ID, system=SYSTEM, messages=messages(system=False), max_tokens=MOST
+    )
     block = message.content[0]
     assert block.type == "text"
     assert chat.usage is not None
-    assert chat.usage.prompt_tokens_details is not None
     assert response.usage is not None
 
     assert "Paris" in block.text
     assert chat.choices[0].message.content == response.output_text == block.text
-    assert (
-        chat.usage.prompt_tokens_details.cached_tokens
-        == response.usage.input_tokens_details.cached_tokens
-        == message.usage.cache_read_input_tokens
-    )
-    assert message.usage.cache_read_input_tokens
     assert chat.usage.prompt_tokens == response.usage.input_tokens
     assert chat.usage.completion_tokens == response.usage.output_tokens == message.usage.output_tokens
+
+
+def test_all_apis_tell_the_warm_prefix(client: openai.OpenAI, claude: anthropic.Anthropic, url: str) -> None:
+    """Asked something new behind the warm system prompt, each API says that its whole prefix was cached."""
+    with urllib.request.urlopen(f"{url}/readyz", timeout=DEADLINE) as reply:  # noqa: S310 - it is our own
+        (prefix,) = json.load(reply)["warmup"]["prefixes"]
+    chat = client.chat.completions.create(model="default", messages=messages("Is it cold?"), max_tokens=1).usage
+    response = client.responses.create(
+        model="default", instructions=SYSTEM, input="Are cats big?", max_output_tokens=1
+    ).usage
+    message = claude.messages.create(
+        model="default", system=SYSTEM, messages=messages("Can I?", system=False), max_tokens=1
+    ).usage
+    assert chat is not None
+    assert chat.prompt_tokens_details is not None
+    assert response is not None
+
+    assert prefix["tokens"] > 0
+    assert chat.prompt_tokens_details.cached_tokens == prefix["tokens"]
+    assert response.input_tokens_details.cached_tokens == prefix["tokens"]
+    assert message.cache_read_input_tokens == prefix["tokens"]
 
 
 def test_streams_say_what_whole_answers_say(client: openai.OpenAI, claude: anthropic.Anthropic) -> None:
@@ -80,7 +98,9 @@ def test_streams_say_what_whole_answers_say(client: openai.OpenAI, claude: anthr
         model="default", instructions=SYSTEM, input=QUESTION, max_output_tokens=MOST
     ) as events:
         responded = events.get_final_response().output_text
-    with claude.messages.stream(model="default", system=SYSTEM, messages=messages(None), max_tokens=MOST) as stream:
+    with claude.messages.stream(
+        model="default", system=SYSTEM, messages=messages(system=False), max_tokens=MOST
+    ) as stream:
         said = stream.get_final_text()
 
     assert whole.choices[0].message.content == chatted == responded == said

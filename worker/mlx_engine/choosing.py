@@ -18,7 +18,7 @@ from .constraining import Constrained, Grammars
 from .loading import LoadedModel
 from .logprobs import Recorder, begin
 from .penalties import Penalties
-from .sampling import Sampler, sampler_for
+from .sampling import Sampler, sample_each, sampler_for
 from .token_bytes import TokenBytes
 
 
@@ -26,7 +26,7 @@ from .token_bytes import TokenBytes
 class Chooser:
     """Chooses the tokens of one sequence. Its calls come once for each position, in order.
 
-    None of them raises for what a request asks: an exception in a batch corrupts all its sequences.
+    None of them raises for what a request asks: an exception in a batch would end all its sequences.
 
     Attributes:
         sampler: Draws from log probabilities.
@@ -126,6 +126,23 @@ class Choosers:
         return Recorder(top, self._spelling)
 
 
+def choose_each(choosers: Sequence[Chooser], tokens: Any, logits: Any) -> Any:
+    """One token for each row of a batch, as `Chooser.choose` would have it of the row alone.
+
+    Args:
+        choosers: Of the rows.
+        tokens: Array of the last token of each row.
+        logits: Shaped (rows, vocabulary).
+    """
+    if any(chooser.processes for chooser in choosers):
+        rows = [logits[place : place + 1] for place in range(len(choosers))]
+        for place, chooser in enumerate(choosers):
+            if chooser.processes:
+                rows[place] = chooser.process(tokens[place : place + 1], rows[place])
+        logits = mx.concatenate(rows)
+    return sample_each([chooser.sampler for chooser in choosers], normalized(logits))
+
+
 def normalized(logits: Any) -> Any:
-    """Log probabilities from logits shaped (1, vocabulary)."""
+    """Log probabilities from logits shaped (rows, vocabulary)."""
     return logits - mx.logsumexp(logits, axis=-1, keepdims=True)

@@ -47,7 +47,7 @@ class LoadedModel:
         vocabulary: Token ids below this are safe to embed; others would kill the process.
         width: Of its logits.
         trimmable: Whether its KV can be cut to any common prefix.
-        batchable: Whether the batch generator takes its KV.
+        batchable: Whether its KV can be merged into a batch's.
         cost: Memory of its KV.
         folder: Where its files are.
         sample: A KV cache that holds some tokens: the kinds, shapes and dtypes of all others.

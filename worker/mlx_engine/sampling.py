@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import mlx.core as mx
 from mlx_lm.sample_utils import apply_min_p, apply_top_k, greedy_sampler
@@ -37,6 +37,15 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
 """What each field may be, and in words."""
 
 
+class Shape(NamedTuple):
+    """All of a seeded sampler but its randomness."""
+
+    temperature: float
+    top_p: float
+    min_p: float
+    top_k: int
+
+
 def check(sampling: Sampling, vocabulary: int) -> None:
     """Raise InvalidRequest for values that can't be meant."""
     for field, (allowed, words) in RANGES.items():
@@ -56,7 +65,7 @@ def check(sampling: Sampling, vocabulary: int) -> None:
 def sampler_for(sampling: Sampling, position: int) -> Sampler:
     """A sampler whose first call chooses the token at `position`, counted from the answer's first token.
 
-    Greedy requests share one function, by which the batch generator knows that it may call it once for all.
+    Greedy requests share one function, by which a batch of them is known.
     """
     if sampling.temperature < COLDEST:
         return GREEDY
@@ -78,28 +87,51 @@ class SeededSampler:
     """
 
     def __init__(self, sampling: Sampling, seed: int, position: int) -> None:
-        self._inverse = 1.0 / sampling.temperature
-        self._top_p, self._min_p, self._top_k = sampling.top_p, sampling.min_p, sampling.top_k
+        self.shape = Shape(sampling.temperature, sampling.top_p, sampling.min_p, sampling.top_k)
         self._seed = (seed % (1 << 64)).to_bytes(8, "little")
         self._position = position
 
     def __call__(self, logprobs: Any) -> Any:
         """Choose the token of the next position."""
-        logprobs = logprobs.astype(mx.float32)
-        if self._top_p < 1:
-            logprobs = nucleus(logprobs, self._top_p)
-        if self._min_p:
-            logprobs = apply_min_p(logprobs, self._min_p)
-        if 0 < self._top_k < logprobs.shape[-1]:
-            logprobs = apply_top_k(logprobs, self._top_k)
-        key = mx.random.key(self._key())
-        self._position += 1
-        return mx.random.categorical(logprobs * self._inverse, key=key)
+        return drawn([self], logprobs)
 
-    def _key(self) -> int:
+    def noise(self, width: int) -> Any:
+        """Gumbel noise shaped (1, width) for the next position."""
         # Hashed, for neighbouring positions and seeds shall have nothing in common.
         position = self._position.to_bytes(8, "little")
-        return int.from_bytes(hashlib.blake2b(self._seed + position, digest_size=8).digest(), "little")
+        self._position += 1
+        key = int.from_bytes(hashlib.blake2b(self._seed + position, digest_size=8).digest(), "little")
+        return mx.random.gumbel((1, width), key=mx.random.key(key))
+
+
+def sample_each(samplers: Sequence[Sampler], logprobs: Any) -> Any:
+    """One token for each row of log probabilities, by the row's sampler; alike ones work on their rows together."""
+    groups: dict[Shape | None, list[int]] = {}
+    for place, sampler in enumerate(samplers):
+        groups.setdefault(sampler.shape if isinstance(sampler, SeededSampler) else None, []).append(place)
+    chosen = []
+    for places in groups.values():
+        rows = logprobs if len(groups) == 1 else logprobs[mx.array(places)]
+        seeded = [sampler for place in places if isinstance(sampler := samplers[place], SeededSampler)]
+        chosen.append(drawn(seeded, rows) if seeded else GREEDY(rows))
+    if len(chosen) == 1:
+        return chosen[0]
+    order = [place for places in groups.values() for place in places]
+    return mx.concatenate(chosen)[mx.array([order.index(place) for place in range(len(order))])]
+
+
+def drawn(samplers: Sequence[SeededSampler], logprobs: Any) -> Any:
+    """One token for each row, by samplers of one shape. A row's token is the same in any company."""
+    shape, width = samplers[0].shape, logprobs.shape[-1]
+    logprobs = logprobs.astype(mx.float32)
+    if shape.top_p < 1:
+        logprobs = nucleus(logprobs, shape.top_p)
+    if shape.min_p:
+        logprobs = apply_min_p(logprobs, shape.min_p)
+    if 0 < shape.top_k < width:
+        logprobs = apply_top_k(logprobs, shape.top_k)
+    noise = mx.concatenate([sampler.noise(width) for sampler in samplers])
+    return mx.argmax(logprobs * (1.0 / shape.temperature) + noise, axis=-1)
 
 
 def nucleus(logprobs: Any, top_p: float) -> Any:

@@ -25,8 +25,9 @@ from ..normalise import normalised
 from ..prefix_cache import PrefixCache
 from .admission import Admitted, MemoryGuard, admit, planned_length
 from .background import NAME, Background
+from .batching import decoder_for
 from .choosing import Chooser, Choosers
-from .decoding import Decoded, Decoder, Held, Start, decoder_for
+from .decoding import Decoded, Decoder, Held, Start
 from .disk import Disk
 from .generation import Generation, replay
 from .learner import Learner
@@ -312,7 +313,7 @@ class Scheduler:
             for item in decoded:
                 self._take(item, deltas, results)
         except Exception:
-            # The batch generator advances all sequences' KV before it fails, so all of them are lost.
+            # All sequences' KV was advanced before it failed, so all of them are lost.
             log.exception("decoding failed")
             results += [self._failure(generation) for generation in self._decoding.values()]
             self._decoding.clear()
@@ -339,7 +340,7 @@ class Scheduler:
             del self._decoding[item.key]
 
     def _new_decoder(self) -> Decoder:
-        return decoder_for(self.loaded.model, self._ends, self._max_batch, batchable=self.loaded.batchable)
+        return decoder_for(self.loaded.model, self._ends, batchable=self.loaded.batchable)
 
     # -- what is left ----------------------------------------------------------------------------------------
 

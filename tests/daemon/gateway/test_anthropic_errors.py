@@ -11,6 +11,7 @@ from anthropic.types.shared.error_type import ErrorType
 from stoker.daemon.gateway import app
 from stoker.daemon.gateway.anthropic_errors import KINDS, document, is_anthropic
 from stoker.daemon.gateway.errors import ApiError
+from stoker.daemon.gateway.keys import Access, Keys
 from tests.fakes.fake_dispatch import FakeBackend
 from tests.fakes.http import Reply, exchange
 
@@ -96,6 +97,17 @@ async def test_foreign_origin_is_a_403_in_shape() -> None:
 
     assert reply.status == 403
     assert refusal(reply)["type"] == "permission_error"
+
+
+async def test_missing_key_is_a_401_in_shape() -> None:
+    """Where keys are configured, Anthropic's clients are told in their terms, and let in with their own header."""
+    backend = FakeBackend(access=Access(Keys(["sk-1"])))
+    refused = await exchange(backend, "POST", MESSAGES, {}, [("Host", "127.0.0.1")])
+    admitted = await exchange(backend, "POST", MESSAGES, {}, [("Host", "127.0.0.1"), ("x-api-key", "sk-1")])
+
+    assert refused.status == 401
+    assert refusal(refused)["type"] == "authentication_error"
+    assert refusal(admitted)["type"] == "invalid_request_error", "the key was good; the body was not"
 
 
 async def test_long_body_is_a_413_in_shape(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -253,6 +253,7 @@ async def test_request_reaches_the_worker_as_it_was_meant() -> None:
         ({}, "logit_bias", "logit_bias"),
         ({}, "template_args", "chat_template_kwargs"),
         ({"response_format": {"type": "json_object"}}, "constraint", "response_format"),
+        ({"response_format": {"type": "json_object"}}, "constraint.schema", "response_format.json_schema.schema"),
         ({"tools": [tool("f")], "tool_choice": "required"}, "constraint", "tool_choice"),
     ],
     ids=str,

@@ -52,10 +52,10 @@ def test_tools_reach_the_template_in_one_form() -> None:
 
 
 def test_function_without_parameters_takes_none() -> None:
-    """Templates that look into the parameters find some."""
+    """Templates that look into the parameters find some, and a call that must be has none."""
     (given,) = prompt_of(tools=[NOW]).tools
 
-    assert given == tool("now", parameters={"type": "object", "properties": {}})
+    assert given == tool("now", parameters={"type": "object", "properties": {}, "additionalProperties": False})
 
 
 @pytest.mark.parametrize(
