@@ -41,6 +41,7 @@ from .dispatch import Dispatch, Limits
 from .environment import OPENBLAS_REMEDY, find_openblas, worker_environment
 from .gateway import Access, Keys, runner
 from .history import Chronicle, History, read_history
+from .insight import Insight
 from .life import Launch, Life, WorkerLife
 from .lifecycle import Event, Policy
 from .link import RequestRefused, WorkerLost
@@ -125,6 +126,7 @@ class Service:
             _limits(settings),
             lambda generation: cause_of(generation, self.supervisor.departures),
         )
+        self.insight = Insight.over(self.board, self.dispatch.records, lambda: self.supervisor.departures)
         self._prefixes = KnownPrefixes(
             self.board, lambda: self.supervisor.serving, learning=settings.learned_prefixes > 0
         )
@@ -146,7 +148,7 @@ class Service:
         """
         runtime = private_directory(self._settings.runtime_dir)
         control = self._settings.control_socket
-        with single_instance(control.with_name(f"{control.name}.lock")):
+        with single_instance(control.with_name(f"{control.name}.lock")), self.insight.journal.listening():
             listener = listen(control)
             try:
                 async with anyio.create_task_group() as outer:

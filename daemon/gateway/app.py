@@ -16,11 +16,12 @@ from .keys import demanding_key
 from .manners import BadFraming, before_the_handler, check_encoding, check_framing, no_continue
 from .openai import OpenAI
 from .openapi import OpenAPI
+from .page_live import LivePage
 from .pages import Pages
 from .responses import Responses
 from .sse import STREAM, EventStream
 
-APIS = (OpenAI, Responses, Anthropic, OpenAPI, Pages)
+APIS = (OpenAI, Responses, Anthropic, OpenAPI, Pages, LivePage)
 """What serves; each has endpoints over one backend."""
 
 BODY_LIMIT = 32 * 1024 * 1024
@@ -48,7 +49,10 @@ def application(backend: Backend) -> web.Application:
     app.on_response_prepare.append(cors.Label(access.origins))
     app.on_response_prepare.append(_sign)
     for api in APIS:
-        app.add_routes(map(_unexpecting, api(backend).routes()))
+        served = api(backend)
+        app.add_routes(map(_unexpecting, served.routes()))
+        if isinstance(served, LivePage):
+            app.on_shutdown.append(served.close)
     return app
 
 

@@ -9,13 +9,15 @@ from typing import TypeAlias
 
 import msgspec
 
-from ...ipc.control_messages import Readiness, StatusReport
+from ...ipc.control_messages import Accepted, Readiness, RewarmReport, StatusReport
 from . import anthropic_types, openai_answer, openai_completions, openai_types, responses_document, responses_types
 from .pages import Life
 
 Body: TypeAlias = type[msgspec.Struct]
 
 HTML = "text/html"
+TEXT = "text/plain"
+EVENTS = "text/event-stream"
 JSON = "application/json"
 
 
@@ -112,5 +114,10 @@ ENDPOINTS = (
     ),
     Endpoint("GET", "/status", "Everything that the daemon knows", STOKER, StatusReport),
     Endpoint("GET", "/openapi.json", "This document", STOKER),
+    Endpoint("GET", "/metrics", "Metrics in Prometheus' text format", STOKER, media=TEXT),
     Endpoint("GET", "/", "A page for people", STOKER, media=HTML),
+    Endpoint("GET", "/assets/{name}", "The page's files", STOKER),
+    Endpoint("GET", "/events", "What the page shows, as it happens", STOKER, media=EVENTS),
+    Endpoint("POST", "/actions/rewarm", "Warm again; for the page only", STOKER, RewarmReport),
+    Endpoint("POST", "/actions/restart", "Replace the worker; for the page only", STOKER, Accepted),
 )
