@@ -250,7 +250,7 @@ class WorkerLink:
 
         Raises:
             WorkerLost: If the connection is gone.
-            RequestRefused: If the request can't be sent, because it is over the frame limit or no Unicode.
+            RequestRefused: If the request can't be sent: over the frame limit, nested too deeply, or no Unicode.
         """
         if self._lost is not None:
             raise WorkerLost(self._lost)
@@ -299,9 +299,10 @@ class WorkerLink:
             await self._channel.send(frame)
         except ChannelClosed as error:
             raise WorkerLost(self._lost or "the worker closed its connection") from error
-        except (FrameTooLong, UnicodeEncodeError) as error:
+        except (FrameTooLong, UnicodeEncodeError, RecursionError) as error:
+            why = "it is nested too deeply" if isinstance(error, RecursionError) else error
             raise RequestRefused(
-                ErrorCode.INVALID_PROMPT, f"the request can't be sent: {error}", ErrorData()
+                ErrorCode.INVALID_PROMPT, f"the request can't be sent: {why}", ErrorData()
             ) from error
 
     def _distribute(self, frame: object) -> None:

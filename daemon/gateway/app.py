@@ -70,10 +70,11 @@ async def _in_shape(request: web.Request, handler: Handler) -> web.StreamRespons
         _check_length(request)
         return await handler(request)
     except Exception as error:  # noqa: BLE001 - nothing leaves in another shape than the API's; unforeseen is logged
-        return await _refuse(request, error)
+        return await refuse(request, error)
 
 
-async def _refuse(request: web.Request, error: Exception) -> web.StreamResponse:
+async def refuse(request: web.Request, error: Exception) -> web.StreamResponse:
+    """Tell the client of a failure, in the shape of the API that was called, and in its stream once that is open."""
     stream: EventStream | None = request.get(STREAM)
     if isinstance(error, ConnectionError) and _has_left(request):
         return web.Response(status=499) if stream is None else stream.response

@@ -26,6 +26,9 @@ OVERLOADED = "rate_limit_error"
 MEMORY_RETRY_AFTER = 5.0
 """Seconds after which a request that found no memory may come again: about one answer's length."""
 
+MESSAGE_LIMIT = 1000
+"""Longest message in characters."""
+
 _log = structlog.get_logger("stoker.gateway")
 
 
@@ -68,8 +71,10 @@ class ApiError(Exception):
         retry_after: float | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
+        message = _shown(message)
         super().__init__(message)
         self.status = status
+        param = None if param is None else _shown(param)
         self.fault = Fault(message, kind or (INVALID if status < 500 else SERVER), param, code)
         self.headers = {"Cache-Control": "no-store", **(headers or {})}
         if retry_after is not None:
@@ -87,6 +92,12 @@ class ApiError(Exception):
             content_type="application/json",
             headers=self.headers,
         )
+
+
+def _shown(text: str) -> str:
+    """As much of a text as a message should have, in what UTF-8 can carry: messages quote what was sent."""
+    shown = text if len(text) <= MESSAGE_LIMIT else f"{text[:MESSAGE_LIMIT]}…"
+    return shown if shown.isascii() else shown.encode(errors="replace").decode()
 
 
 def whole_seconds(seconds: float | None) -> str:
@@ -143,6 +154,12 @@ def _too_long(error: FrameTooLong) -> ApiError:
 @explained.register
 def _broken_body(_error: web.RequestPayloadError) -> ApiError:
     return ApiError(400, "The request's body could not be read to its end.", code="invalid_body")
+
+
+@explained.register
+def _too_deep(_error: RecursionError) -> ApiError:
+    # Only what a client has nested is as deep as that: none of our own functions calls itself.
+    return ApiError(400, "The body is nested too deeply.", code="invalid_value")
 
 
 @explained.register

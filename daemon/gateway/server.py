@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any, cast
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias, cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import ContentEncodingError
 
-from .app import SERVER_NAME, application
+from .app import SERVER_NAME, application, refuse
 from .backend import Backend
 from .errors import ApiError
 from .manners import unknown_encoding
@@ -103,11 +104,26 @@ class _Server(web.Server):
         return _Connection(self, loop=self._loop, **self._kwargs)
 
 
+Handle: TypeAlias = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+def _shaping(handle: Handle) -> Handle:
+    """The application, whose own refusals come in shape too: it looks at `Expect` before any middleware does."""
+
+    async def handled(request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            return await handle(request)
+        except web.HTTPException as error:
+            return await refuse(cast("web.Request", request), error)  # an application makes no other
+
+    return handled
+
+
 class _Runner(web.AppRunner):
     async def _make_server(self) -> web.Server:
         plain = await super()._make_server()
         return _Server(
-            plain.request_handler,
+            _shaping(plain.request_handler),
             request_factory=plain.request_factory,
             handler_cancellation=True,  # a client that leaves ends its generation
             access_log=None,

@@ -220,11 +220,13 @@ async def test_client_is_not_told_to_continue_what_is_refused() -> None:
 
 
 async def test_other_expectations_are_refused() -> None:
-    """What can't be fulfilled is a 417 in shape."""
+    """What can't be fulfilled is a 417 in shape, also for a path that isn't there."""
     reply = await expecting(b"the-best")
+    nowhere = await exchange(FakeBackend(), "GET", "/nothing", headers=[("Host", "localhost"), ("Expect", "x")])
 
-    assert reply.status == 417
+    assert reply.status == nowhere.status == 417
     assert reply.error["param"] == "Expect"
+    assert nowhere.error["message"]
 
 
 @pytest.mark.parametrize(
