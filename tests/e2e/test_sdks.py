@@ -229,6 +229,34 @@ def test_response_answers_in_json(client: openai.OpenAI) -> None:
     }
 
 
+def test_response_is_forced_to_call(client: openai.OpenAI) -> None:
+    """A model that would just talk calls the tool where it must, and just talks where it may not."""
+    schema = {"type": "object", "properties": {"far": {"type": "boolean"}}, "required": ["far"]}
+    look: Any = {"type": "function", "name": "look", "parameters": {**schema, "additionalProperties": False}}
+    options: Any = {"model": "default", "input": "plain", "tools": [look], "max_output_tokens": 400}
+    for choice in ("required", {"type": "function", "name": "look"}):
+        (item, *_) = client.responses.create(tool_choice=choice, **options).output
+        assert item.type == "function_call"
+        assert (item.name, set(json.loads(item.arguments))) == ("look", {"far"})
+
+    assert client.responses.create(tool_choice="none", **options).output_text == PLAIN
+
+
+def test_response_tells_how_sure_it_was(client: openai.OpenAI) -> None:
+    """Log probabilities that were asked for come with the text, for each of its tokens, with the likeliest others."""
+    response = client.responses.create(
+        model="default", input="plain", include=["message.output_text.logprobs"], top_logprobs=2
+    )
+    (item,) = response.output
+    assert item.type == "message"
+    (content,) = item.content
+    assert content.type == "output_text"
+    assert content.logprobs is not None
+
+    assert "".join(each.token for each in content.logprobs).startswith(PLAIN)
+    assert all(len(each.top_logprobs) == 2 for each in content.logprobs)
+
+
 # -- Anthropic: messages -------------------------------------------------------------------------------------
 
 
