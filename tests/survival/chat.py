@@ -19,10 +19,7 @@ def body_of(user: str, **options: Any) -> dict[str, Any]:
 
 async def chat(url: str, user: str, **options: Any) -> str:
     """The answer's text."""
-    async with aiohttp.ClientSession() as http, http.post(f"{url}{PATH}", json=body_of(user, **options)) as answer:
-        assert answer.status == 200, await answer.text()
-        document = await answer.json()
-    return str(document["choices"][0]["message"]["content"])
+    return await whole(url, body_of(user, **options))
 
 
 async def pieces(answer: aiohttp.ClientResponse) -> AsyncIterator[str]:
@@ -31,3 +28,11 @@ async def pieces(answer: aiohttp.ClientResponse) -> AsyncIterator[str]:
         if line.startswith(b"data: {"):
             for choice in json.loads(line[6:])["choices"]:
                 yield choice["delta"].get("content") or ""
+
+
+async def whole(url: str, body: dict[str, Any]) -> str:
+    """The answer's text to a request that is not streamed."""
+    async with aiohttp.ClientSession() as http, http.post(f"{url}{PATH}", json=body) as answer:
+        assert answer.status == 200, await answer.text()
+        document = await answer.json()
+    return str(document["choices"][0]["message"]["content"])
