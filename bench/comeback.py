@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from bench.prompts import USERS
 from bench.stopwatch import Answer, ask
@@ -43,7 +44,7 @@ class Comeback:
         )
 
 
-def come_back(subject: Subject, url: str, system: str, tokens: int) -> Comeback:
+def come_back(subject: Subject, url: str, system: str, tokens: int, tools: Sequence[dict[str, Any]] = ()) -> Comeback:
     """Wait until the prefix is on disk, kill the worker, wait for the next one to be ready, and ask it.
 
     Args:
@@ -51,11 +52,12 @@ def come_back(subject: Subject, url: str, system: str, tokens: int) -> Comeback:
         url: Of its HTTP API.
         system: The system prompt.
         tokens: Of the prefix that requests with it share.
+        tools: Of all requests.
     """
     subject.wait_saved()
     warmup = subject.kill_worker().ready.warmup
-    first = ask(url, system, NEW_USER)
-    return Comeback(report_of(tokens, warmup.prefixes), first, ask(url, system, USERS[0]))
+    first = ask(url, system, NEW_USER, tools=tools)
+    return Comeback(report_of(tokens, warmup.prefixes), first, ask(url, system, USERS[0], tools=tools))
 
 
 def report_of(tokens: int, prefixes: Iterable[PrefixStatus]) -> PrefixStatus | None:

@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from http.client import HTTPException
 from itertools import pairwise
@@ -21,7 +22,7 @@ import aiohttp
 import psutil
 from rich.console import Console
 
-from bench import daemon_cost, peer, runs, starts
+from bench import daemon_cost, loaded, peer, runs, starts
 from bench.children import BenchmarkError, own_folder
 from bench.machine import machine, versions
 from bench.report import Json, Report, Section
@@ -37,16 +38,21 @@ FAILURES = (BenchmarkError, ClientError, OSError, HTTPException, aiohttp.ClientE
 """What keeps a run from being measured: processes that don't come up, die, or don't answer in time."""
 LAST_LINES = 8
 """Of each log, shown then."""
-OUTPUTS = {"--json", "--markdown"}
+OUTPUTS = {"--json", "--markdown", "--plot"}
+SIZES = (500, 1000, 2000, 4000)
+MOST_AGENT = 2
+"""Trials of an agent's request: each computes nearly 7,000 tokens twice, which takes minutes on two cores."""
+PICTURES = (".svg", ".png", ".pdf")
 
 RESULTS = Path(__file__).parent / "results"
 
 EXAMPLES = """\
 examples:
-  make bench                                   everything; about ten minutes on two cores, keep them quiet
+  make bench                                   everything; about 24 minutes on two cores, keep them quiet
   make bench ARGS="--quick --no-peer"          does it work? half a minute; not to be quoted
   make bench ARGS="--only warmth --sizes 4000 --repeats 1"
-  make bench ARGS="--markdown /tmp/tables.md"  tables for docs/benchmarks.md
+  make bench ARGS="--only warmth --no-agent --sizes 500,2000 --no-peer"
+  make bench ARGS="--markdown /tmp/tables.md --plot docs/images/warmth.svg"  for docs/benchmarks.md
 
 exit code: 0 measured; 1 measured, and something is wrong (a figure not reached is not wrong); 2 not measured
 """
@@ -63,6 +69,14 @@ def sizes(text: str) -> tuple[int, ...]:
             f"{text!r}: give tokens from 100 to 100000, with commas between, like 500,2000"
         )
     return given
+
+
+def picture(text: str) -> Path:
+    """A file that a picture may go to."""
+    path = Path(text)
+    if path.suffix not in PICTURES:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a file that ends in {', '.join(PICTURES)}")
+    return path
 
 
 def count(text: str) -> int:
@@ -98,7 +112,9 @@ def parser(name: str) -> argparse.ArgumentParser:
     options = basic_parser(name, description, EXAMPLES)
     only = runs.SECTIONS if name == "warmth" else runs.COSTS
     options.add_argument("--only", choices=only, nargs="+", default=only, help="which parts (default: all)")
-    options.add_argument("--sizes", type=sizes, help="tokens of system prompt, about (default 500,2000)")
+    options.add_argument("--sizes", type=sizes, help="tokens of system prompt, about (default 500,1000,2000,4000)")
+    options.add_argument("--no-agent", action="store_true", help="no request with 4000 tokens and 20 tools")
+    options.add_argument("--plot", type=picture, metavar="FILE", help="draw the curves: .svg, .png or .pdf")
     return options
 
 
@@ -106,13 +122,19 @@ def plan_of(options: argparse.Namespace) -> runs.Plan:
     """From options to amounts."""
     quick = options.quick
     repeats = options.repeats or (1 if quick else 3)
-    trials = Plan(options.sizes or ((100,) if quick else (500, 2000)), repeats, others=2 if quick else 5)
+    sizes = options.sizes or ((100,) if quick else SIZES)
+    agent = 0 if options.no_agent else min(repeats, MOST_AGENT)
+    trials = Plan(sizes, repeats, others=2 if quick else 5, agent=agent)
+    if quick:
+        trials = replace(trials, tools=2, agent_tokens=100)
     return runs.Plan(
         only=tuple(options.only),
         model=options.model,
         against_peer=options.against == peer.NAME,
         trials=trials,
         starts=starts.Plan(repeats, healthy=not quick),
+        loaded=loaded.Plan(repeats, tokens=100 if quick else loaded.TOKENS),
+        plot=options.plot,
         cost=daemon_cost.QUICK if quick else daemon_cost.Plan(),
     )
 

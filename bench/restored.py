@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 from bench.comeback import Comeback
 from bench.report import Check, Json, Ratio, Section, Series
-from bench.trials import Trial
+from bench.trials import AT_TOKENS, Trial, at_size
+
+WITHIN = 1.3
+"""How much longer the first request after a restart may take than one that finds its prefix resident."""
 
 HEADER = (
     "system prompt",
@@ -37,6 +40,7 @@ class Findings:
 
     size: int
     trials: Sequence[Trial]
+    server: str = "stoker"
 
     @property
     def comebacks(self) -> list[Comeback]:
@@ -85,7 +89,7 @@ class Findings:
         """Of the table."""
         cached, tokens = min(self.found, key=lambda pair: pair[0] - pair[1])
         return (
-            f"{self.size} tokens",
+            at_size(self.size, self.server).rstrip(": "),
             str(self.computed),
             str(self.read or "-"),
             str(self.restored),
@@ -100,6 +104,7 @@ class Findings:
         reports = [comeback.report for comeback in self.comebacks]
         return {
             "size": self.size,
+            "server": self.server,
             "restored": self.restored.data(),
             "cold_to_restored": to_restored.data(),
             "restored_to_warm": to_warm.data(),
@@ -113,7 +118,7 @@ class Findings:
 
     def checks(self) -> tuple[Check, ...]:
         """What must hold."""
-        at = f"{self.size} tokens: "
+        at = at_size(self.size, self.server)
         back, whole = sum(one.restored for one in self.comebacks), sum(cached == all_ for cached, all_ in self.found)
         return (
             Check(
@@ -129,12 +134,22 @@ class Findings:
             Check(
                 at + "restored text is the cold text", "identical" if self.identical else "differs", self.identical
             ),
+            *self._target(at),
         )
+
+    def _target(self, at: str) -> tuple[Check, ...]:
+        if max(trial.cold.prompt_tokens for trial in self.trials) < AT_TOKENS:
+            return ()
+        _, to_warm = self.ratios
+        promise = f"{at}restored within {WITHIN:g}x of resident"
+        return (Check(promise, str(to_warm), to_warm.median <= WITHIN, target=True),)
 
 
 def restored_section(trials: dict[tuple[int, str], list[Trial]]) -> Section:
     """The table, of those trials that have a comeback: the peer's have none."""
-    findings = [Findings(size, made) for (size, _), made in trials.items() if all(one.comeback for one in made)]
+    findings = [
+        Findings(size, made, server) for (size, server), made in trials.items() if all(one.comeback for one in made)
+    ]
     return Section(
         key="restored",
         title="Time to first token after kill -9, restored from disk",

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from bench import daemon_cost, peer, restored, starts, subject, trials
+from bench import agent, daemon_cost, loaded, peer, plot, restored, starts, subject, trials
 from bench.children import BenchmarkError
-from bench.machine import preloaded
+from bench.machine import machine, preloaded
 from bench.report import Check, Section
 from bench.subject import Subject
 from stoker.daemon.environment import find_openblas
@@ -19,6 +19,9 @@ from stoker.daemon.service import EMBEDDED_ID
 
 Say: TypeAlias = Callable[[str], None]
 """Takes progress, for a person."""
+
+Made: TypeAlias = dict[tuple[int, str], list[trials.Trial]]
+"""Trials by size and server."""
 
 SECTIONS = ("warmth", "starts", "overhead", "control")
 COSTS = ("overhead", "control")
@@ -34,7 +37,9 @@ class Plan:
     against_peer: bool
     trials: trials.Plan
     starts: starts.Plan
+    loaded: loaded.Plan
     cost: daemon_cost.Plan
+    plot: Path | None = None
 
 
 def run(home: Path, plan: Plan, say: Say) -> list[Section]:
@@ -63,10 +68,31 @@ def _with_model(home: Path, plan: Plan, settings: dict[str, str], say: Say) -> I
         if "warmth" in plan.only:
             with _peer(model, home, plan, say) as url:
                 made = trials.run_trials(daemon, url, plan.trials, say)
-            yield trials.warmth_section(made)
-            yield restored.restored_section(made)
+    if "warmth" in plan.only:
+        made |= _agent(home, model, plan, say)
+        yield trials.warmth_section(made)
+        yield restored.restored_section(made)
+        if plan.plot is not None:
+            _plot(made, plan.plot, say)
     if "starts" in plan.only:
         yield starts.starts_section(starts.run_starts(home, model, settings, plan.starts, say), blas)
+        yield loaded.loaded_section(loaded.run_loaded(home / "l", model, settings, plan.loaded, say))
+
+
+def _agent(home: Path, model: Path, plan: Plan, say: Say) -> Made:
+    if not plan.trials.agent:
+        return {}
+    folder = agent.model_with_tools(model, home / f"{model.name}-with-tools")
+    with subject.running(home, {"STOKER_MODEL": str(folder)} | subject.SETTINGS) as daemon:
+        daemon.wait_ready()
+        return trials.run_agent(daemon, plan.trials, say)
+
+
+def _plot(made: Made, path: Path, say: Say) -> None:
+    findings = [trials.Findings(size, server, some) for (size, server), some in made.items() if server == "stoker"]
+    facts = machine()
+    plot.draw(findings, path, f"{facts['cpu']}, {facts['cores']} cores; median, smallest and largest")
+    say(f"written: {path}")
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -39,7 +39,9 @@ class Answer:
     cached_tokens: int = 0
 
 
-def chat(system: str | None, user: str, max_tokens: int, model: str = "default") -> Json:
+def chat(
+    system: str | None, user: str, max_tokens: int, model: str = "default", tools: Sequence[Mapping[str, Any]] = ()
+) -> Json:
     """A streamed, greedy request with usage at the end."""
     messages = [{"role": "system", "content": system}] if system is not None else []
     return {
@@ -49,16 +51,37 @@ def chat(system: str | None, user: str, max_tokens: int, model: str = "default")
         "temperature": 0,
         "stream": True,
         "stream_options": {"include_usage": True},
+        **({"tools": list(tools)} if tools else {}),
     }
 
 
-def ask(url: str, system: str | None, user: str, model: str = "default") -> Answer:
+def ask(
+    url: str, system: str | None, user: str, model: str = "default", tools: Sequence[Mapping[str, Any]] = ()
+) -> Answer:
     """One request on a connection of its own."""
     client = StreamClient(url)
     try:
-        return client.ask(chat(system, user, ANSWER_TOKENS, model))
+        return client.ask(chat(system, user, ANSWER_TOKENS, model, tools))
     finally:
         client.close()
+
+
+def ask_messages(url: str, body: Json) -> int | None:
+    """The tokens that a request to `/v1/messages` (Anthropic's API) reused; None where there is no such API.
+
+    Raises:
+        BenchmarkError: It was refused.
+    """
+    client = StreamClient(url)
+    try:
+        status, answer = client.post("/v1/messages", body)
+    finally:
+        client.close()
+    if status == http.client.NOT_FOUND:
+        return None
+    if status != http.client.OK:
+        raise BenchmarkError(f"/v1/messages: {status}: {answer}")
+    return int(answer.get("usage", {}).get("cache_read_input_tokens") or 0)
 
 
 class StreamClient:
@@ -85,6 +108,16 @@ class StreamClient:
         if response.status != http.client.OK:
             raise BenchmarkError(f"{response.status}: {response.read(500).decode(errors='replace')}")
         return _timed(start, response)
+
+    def post(self, path: str, body: Json) -> tuple[int, Json]:
+        """Status and JSON of the answer to a request that is not streamed."""
+        self._connection.request("POST", path, json.dumps(body).encode(), {"Content-Type": "application/json"})
+        response = self._connection.getresponse()
+        content = response.read()
+        try:
+            return response.status, dict(json.loads(content))
+        except ValueError:
+            return response.status, {"text": content[:500].decode(errors="replace")}
 
     def get(self, path: str) -> int:
         """The status of a GET."""
@@ -133,5 +166,7 @@ def _events(response: http.client.HTTPResponse) -> Iterator[Json]:
 
 
 def content(choices: Sequence[Any]) -> str:
-    """The piece of text in a chunk; empty where it has none."""
-    return (choices[0].get("delta") or {}).get("content") or "" if choices else ""
+    """What a delta adds: text, or a part of a tool call, which an agent waits for as well."""
+    delta = (choices[0].get("delta") or {}) if choices else {}
+    calls = "".join(json.dumps(call.get("function"), sort_keys=True) for call in delta.get("tool_calls") or ())
+    return (delta.get("content") or "") + calls

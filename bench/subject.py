@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
 
@@ -111,6 +112,21 @@ class Subject:
         self.ask(lambda client: client.restart(cold=True))
         self._follow(old, time.perf_counter)
 
+    def restart(self) -> Course:
+        """Have the worker replaced; the way of the next one to ready, counted from the order."""
+        old = self.status().generation
+
+        ordering = threading.Thread(target=lambda: self.ask(lambda client: client.restart()))
+
+        def order() -> float:
+            now = time.perf_counter()
+            ordering.start()
+            return now
+
+        course = self._follow(old, order)
+        ordering.join()
+        return course
+
     def kill_worker(self) -> Course:
         """Send the worker SIGKILL; the way of the next one to ready, counted from the kill."""
         status, pid = self.status(), self.worker_pid
@@ -122,8 +138,8 @@ class Subject:
 
         return self._follow(status.generation, strike)
 
-    def wait_saved(self) -> None:
-        """Until a prefix that was warmed by the live worker is on disk.
+    def wait_saved(self, count: int = 1) -> None:
+        """Until so many prefixes that were warmed by the live worker are on disk.
 
         Raises:
             BenchmarkError: It is not, with the reasons that the store has.
@@ -131,7 +147,7 @@ class Subject:
         notes: tuple[str, ...] = ()
         for passed in deadline(SAVED + 1, "saving a prefix"):
             store = self.status().store
-            if store is not None and store.saved:
+            if store is not None and store.saved >= count:
                 return
             notes = store.notes if store is not None else ("no prefixes are kept on disk",)
             if passed > SAVED or store is None:
@@ -148,13 +164,13 @@ class Subject:
             raise BenchmarkError(f"the daemon is not ready but {course.ready.phase}: {course.ready.reason}")
         return course
 
-    def rewarm(self, system: str) -> PrefixStatus:
-        """Warm this system prompt in the live worker.
+    def rewarm(self, system: str, tools: Sequence[dict[str, Any]] = ()) -> PrefixStatus:
+        """Warm this system prompt, with these tools, in the live worker.
 
         Raises:
             BenchmarkError: It did not succeed.
         """
-        prompts = (WarmPrefix(name="bench", system=system),)
+        prompts = (WarmPrefix(name="bench", system=system, tools=tuple(tools)),)
         report = self.ask(lambda client: client.rewarm(prompts, REWARM))
         if report.outcome != "succeeded" or len(report.prefixes) != 1:
             raise BenchmarkError(f"the rewarm {report.outcome}: {report.reason}")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bench import peer
+from bench import agent, peer
 from bench.comeback import Comeback, come_back
 from bench.prompts import USERS, system_prompt
 from bench.report import Check, Json, Ratio, Section, Series
-from bench.stopwatch import Answer, ask
+from bench.stopwatch import ANSWER_TOKENS, Answer, ask, ask_messages
 from bench.subject import Subject
 from stoker.ipc.control_messages import PrefixStatus
 
@@ -19,6 +19,13 @@ SOONER = 30.0
 """How much sooner than cold the first warm request is to be at 2,000 tokens."""
 AT_TOKENS = 1900
 """From here on that counts as 2,000."""
+AGENT_SOONER = 100.0
+"""How much sooner than cold an agent's request, 4,000 tokens and tools, is to be when warm, and when restored."""
+AGENT_TOKENS = 4000
+AGENT_AT = 5000
+"""Tokens from which on a prompt counts as an agent's."""
+PEER_MOST = 2000
+"""Tokens of the largest prompts that the peer is asked with: it takes the longer the more, and tells nothing new."""
 
 HEADER = ("server", "prompt", "cold", "first warm", "warm", "cold : first warm", "cold : warm", "cached", "same text")
 
@@ -42,6 +49,7 @@ class Trial:
         others: Same system prompt, other user texts.
         prefix: What the rewarm reported.
         comeback: After the worker was killed; the peer has none.
+        messages: Tokens that the same request in Anthropic's form reused; None where that was not asked.
     """
 
     cold: Answer
@@ -49,6 +57,7 @@ class Trial:
     again: Answer | None = None
     prefix: PrefixStatus | None = None
     comeback: Comeback | None = None
+    messages: int | None = None
 
     @property
     def warm(self) -> tuple[Answer, ...]:
@@ -64,23 +73,42 @@ class Plan:
         sizes: Tokens of system prompt, about.
         repeats: Trials of each.
         others: Warm requests with other user texts in each trial.
+        agent: Trials of an agent's request, which take the longest.
+        tools: How many tools it has; None: all.
     """
 
     sizes: tuple[int, ...]
     repeats: int
     others: int
+    agent: int = 0
+    tools: int | None = None
+    agent_tokens: int = AGENT_TOKENS
 
 
-def stoker_trial(subject: Subject, url: str, system: str, others: int) -> Trial:
+def stoker_trial(subject: Subject, url: str, system: str, others: int, tools: agent.Tools = ()) -> Trial:
     """Cold; then, in an empty worker, rewarm and warm; then killed, and restored by its successor."""
-    cold = ask(url, system, USERS[0])
+    cold = ask(url, system, USERS[0], tools=tools)
     subject.restart_cold()
-    prefix = subject.rewarm(system)
-    again = ask(url, system, USERS[0])
-    warm = _others(url, system, others)
-    comeback = come_back(subject, url, system, prefix.tokens)
+    prefix = subject.rewarm(system, tools)
+    again = ask(url, system, USERS[0], tools=tools)
+    warm = tuple(ask(url, system, user, tools=tools) for user in USERS[1 : others + 1])
+    messages = _in_messages(url, system, tools) if tools else None
+    comeback = come_back(subject, url, system, prefix.tokens, tools)
     subject.forget_learned()  # or the next trials' workers would restore this prompt too, in their starts' time
-    return Trial(cold, warm, again, prefix, comeback)
+    return Trial(cold, warm, again, prefix, comeback, messages)
+
+
+def _in_messages(url: str, system: str, tools: agent.Tools) -> int | None:
+    """The same in the form of Anthropic's API."""
+    message = {"role": "user", "content": USERS[0]}
+    body = {
+        "model": "default",
+        "max_tokens": ANSWER_TOKENS,
+        "temperature": 0,
+        "system": system,
+        "messages": [message],
+    }
+    return ask_messages(url, {**body, "tools": agent.anthropic(tools)})
 
 
 def peer_trial(url: str, system: str, others: int) -> Trial:
@@ -106,10 +134,23 @@ def run_trials(
             system = system_prompt(size, f"{size} tokens, repeat {index + 1}")
             say(f"cold and warm, {size} tokens: stoker {index + 1} of {plan.repeats}")
             done.setdefault((size, "stoker"), []).append(stoker_trial(subject, url, system, plan.others))
-            if peer_url:
+            if peer_url and size <= PEER_MOST:
                 say(f"cold and warm, {size} tokens: {peer.NAME} {index + 1} of {plan.repeats}")
                 done.setdefault((size, peer.NAME), []).append(peer_trial(peer_url, system, plan.others))
     return done
+
+
+def run_agent(subject: Subject, plan: Plan, say: Callable[[str], None]) -> dict[tuple[int, str], list[Trial]]:
+    """The trials of an agent's request."""
+    url = subject.status().http
+    tools = agent.agent_tools(plan.tools)
+    ask(url, None, USERS[0])
+    done: list[Trial] = []
+    for index in range(plan.agent):
+        say(f"an agent's request, {plan.agent_tokens} tokens and {len(tools)} tools: {index + 1} of {plan.agent}")
+        system = system_prompt(plan.agent_tokens, f"agent, repeat {index + 1}")
+        done.append(stoker_trial(subject, url, system, plan.others, tools))
+    return {(plan.agent_tokens, agent.NAME): done} if done else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +176,12 @@ class Findings:
     def warm(self) -> Series:
         """Those with other user texts."""
         return Series.of(answer.first for trial in self.trials for answer in trial.others)
+
+    @property
+    def restored(self) -> Series | None:
+        """The first request after the worker was killed."""
+        times = [trial.comeback.first.first for trial in self.trials if trial.comeback]
+        return Series.of(times) if times else None
 
     @property
     def prompt(self) -> Series:
@@ -197,7 +244,7 @@ class Findings:
         warm = sum(len(trial.warm) for trial in self.trials)
         cold = max(trial.cold.cached_tokens for trial in self.trials)
         whole = all(trial.prefix and trial.prefix.tokens_warm == trial.prefix.tokens for trial in self.trials)
-        at = f"{self.size} tokens: "
+        at = at_size(self.size, self.server)
         return (
             Check(at + "cold requests were cold", f"at most {cold} cached tokens", cold <= COLD_TOKENS),
             Check(at + "rewarm makes the whole prefix warm", "yes" if whole else "no", whole),
@@ -207,7 +254,32 @@ class Findings:
                 self.missed == 0,
             ),
             Check(at + "warm text is the cold text", "identical" if self.identical else "differs", self.identical),
+            *self._same_in_messages(at),
             *self._target(),
+            *self._agent_targets(at),
+        )
+
+    def _same_in_messages(self, at: str) -> tuple[Check, ...]:
+        found = [(trial.messages, trial.prefix.tokens) for trial in self.trials if trial.messages and trial.prefix]
+        if not found:
+            return ()
+        whole = sum(cached == tokens for cached, tokens in found)
+        promise = at + "the same request to /v1/messages reuses the whole shared prefix"
+        return (Check(promise, f"{whole} of {len(found)}", whole == len(found)),)
+
+    def _agent_targets(self, at: str) -> tuple[Check, ...]:
+        if self.prompt.median < AGENT_AT:
+            return ()
+        pairs = {"warm": self.warm, "restored after kill -9": self.restored}
+        ratios = {name: Ratio.of(self.cold, series) for name, series in pairs.items() if series}
+        return tuple(
+            Check(
+                f"{at}{name} at least {AGENT_SOONER:.0f}x sooner than cold",
+                str(ratio),
+                ratio.median >= AGENT_SOONER,
+                target=True,
+            )
+            for name, ratio in ratios.items()
         )
 
     def _target(self) -> tuple[Check, ...]:
@@ -225,6 +297,11 @@ class Findings:
         )
 
 
+def at_size(size: int, server: str) -> str:
+    """How a promise begins."""
+    return f"{size} tokens: " if server == "stoker" else f"{size} tokens and tools: "
+
+
 def warmth_section(trials: dict[tuple[int, str], list[Trial]]) -> Section:
     """The table."""
     findings = [Findings(size, server, made) for (size, server), made in trials.items()]
@@ -235,5 +312,5 @@ def warmth_section(trials: dict[tuple[int, str], list[Trial]]) -> Section:
         header=HEADER,
         rows=tuple(one.row() for one in findings),
         data={"results": [one.data() for one in findings]},
-        checks=tuple(check for one in findings if one.server == "stoker" for check in one.checks()),
+        checks=tuple(check for one in findings if one.server.startswith("stoker") for check in one.checks()),
     )

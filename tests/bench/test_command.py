@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from bench.command import command_line, parser, plan_of
@@ -9,11 +11,12 @@ from bench.runs import SECTIONS
 
 
 def test_default_measures_everything() -> None:
-    """Without options both sizes, the peer and all parts are measured, and workers may grow healthy."""
+    """Without options all sizes, an agent's request, the peer and all parts are measured; workers grow healthy."""
     plan = plan_of(parser("warmth").parse_args([]))
 
     assert plan.only == SECTIONS
-    assert plan.trials.sizes == (500, 2000)
+    assert plan.trials.sizes == (500, 1000, 2000, 4000)
+    assert (plan.trials.agent, plan.trials.tools) == (2, None)
     assert plan.against_peer
     assert plan.starts.healthy
 
@@ -45,3 +48,20 @@ def test_bad_sizes_are_refused(sizes: str, capsys: pytest.CaptureFixture[str]) -
 def test_recorded_command_measures_the_same(arguments: list[str], line: str) -> None:
     """The command in a report has what matters for the figures, and no paths of whoever ran it."""
     assert command_line("warmth", arguments) == line
+
+
+@pytest.mark.parametrize("file", ["warmth.svg", "warmth.png"])
+def test_a_plot_goes_where_it_is_wanted(file: str) -> None:
+    """The picture's file is passed on, and is no part of the command that measures the same again."""
+    options = ["--only", "warmth", "--plot", file]
+
+    assert plan_of(parser("warmth").parse_args(options)).plot == Path(file)
+    assert command_line("warmth", options) == "make bench ARGS='--only warmth'"
+
+
+def test_a_plot_of_no_known_format_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """Before anything is measured: it would be a pity afterwards."""
+    with pytest.raises(SystemExit):
+        parser("warmth").parse_args(["--plot", "warmth.doc"])
+
+    assert ".svg, .png, .pdf" in capsys.readouterr().err

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from bench.agent import NAME
+from bench.comeback import Comeback
 from bench.stopwatch import Answer
 from bench.trials import Findings, Trial, warmth_section
 from stoker.ipc.control_messages import PrefixStatus
@@ -20,6 +24,7 @@ def failed(findings: Findings) -> list[str]:
     return [check.promise for check in findings.checks() if not check.ok]
 
 
+PREFIX = PrefixStatus(name="bench", tokens=6000, tokens_warm=6000, source="prefilled", seconds=90)
 GOOD = trial(again=answer(0.28, 2000), others=(answer(0.25, 2000, "Red"), answer(0.27, 2000, "Seven")))
 
 
@@ -74,3 +79,25 @@ def test_peer_has_no_rewarm() -> None:
     assert [row[0] for row in section.rows] == ["stoker, 2000 tokens", "peer, 2000 tokens"]
     assert section.rows[1][3] == section.rows[1][8] == "-"
     assert len(section.checks) == len(Findings(2000, "stoker", [GOOD]).checks())
+
+
+def test_an_agent_s_request_is_to_be_a_hundred_times_sooner() -> None:
+    """Warm and restored are judged where the prompt is as long as an agent's, tools included."""
+    comeback = Comeback(None, answer(0.9, 6000), answer(0.9, 6000))
+    one = Trial(answer(100.0, prompt=6800), (answer(0.8, 6000),), answer(0.9, 6000), PREFIX, comeback, messages=6000)
+    slow = replace(one, comeback=replace(comeback, first=answer(2.0, 6000)))
+
+    assert failed(Findings(4000, NAME, [one])) == []
+    assert failed(Findings(4000, NAME, [slow])) == [
+        "4000 tokens and tools: restored after kill -9 at least 100x sooner than cold"
+    ]
+
+
+def test_a_request_in_the_other_form_that_misses_the_prefix_is_wrong() -> None:
+    """The Anthropic form of the same request must reuse as much; where there is no such API nothing is said."""
+    one = Trial(answer(100.0, prompt=6800), (answer(0.8, 6000),), answer(0.9, 6000), PREFIX, None, messages=5999)
+
+    assert failed(Findings(4000, NAME, [one])) == [
+        "4000 tokens and tools: the same request to /v1/messages reuses the whole shared prefix"
+    ]
+    assert failed(Findings(4000, NAME, [replace(one, messages=None)])) == []

@@ -1,4 +1,4 @@
-"""OpenAI's SDK for Node, as npm has it, against a real daemon with a real worker."""
+"""OpenAI's and Anthropic's SDKs for Node, as npm has them, against a real daemon with a real worker."""
 
 from __future__ import annotations
 
@@ -83,6 +83,26 @@ def test_responses(found: dict[str, Any]) -> None:
         "response.created",
         "response.completed",
     )
+
+
+def test_messages(found: dict[str, Any]) -> None:
+    """Anthropic's SDK reads calls whole, gathers thinking and a call from a stream, and counts what was used."""
+    assert found["message"] == {
+        "reason": "tool_use",
+        "calls": [
+            ["tool_use", "get_weather", {"city": "Rome"}],
+            ["tool_use", "get_weather", {"days": 2, "city": "Oslo"}],
+        ],
+    }
+    assert found["messageStream"] == {
+        "thought": "Ask the service.",
+        "input": {"city": "Wien"},
+        "reason": "tool_use",
+        "counted": True,
+        "first": "message_start",
+        "last": "message_stop",
+    }
+    assert found["messageErrors"] == [True, "not_found_error", True]
 
 
 def test_errors(found: dict[str, Any]) -> None:

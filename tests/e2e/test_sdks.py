@@ -221,7 +221,7 @@ def test_response_ends_for_a_reason(client: openai.OpenAI) -> None:
 
 
 def test_response_answers_in_json(client: openai.OpenAI) -> None:
-    """An answer that is bound to a schema fits it."""
+    """A response whose text is bound to a schema fits it."""
     form: Any = {"format": {"type": "json_schema", "name": "city", "schema": CITY, "strict": True}}
 
     assert json.loads(client.responses.create(model="default", input="json", text=form).output_text) == {

@@ -106,6 +106,7 @@ class Disk:
         identity = identify(loaded.folder, model=loaded.name, layout=persist.layout(loaded.sample), device=device)
         self._template = loaded.sample
         self._trimmable = loaded.trimmable
+        self._loading = threading.Lock()
         self.restores = True
         """Whether anything may be read from disk: not after workers died of it."""
         self._store = PrefixStore(folder, identity, budget_bytes)
@@ -156,20 +157,22 @@ class Disk:
         return found if whole_use or gained >= max(LEAST_GAINED, entry.length * LEAST_SHARE) else None
 
     def _restored(self, entry: Entry, length: int, name: str) -> Restored | None:
-        """The journal knows of it while it is read and evaluated: a worker that dies of it is the last that does."""
-        with self._store.begin("restoring", entry.tokens, name):
-            opened = self._store.open(entry.key)
-            if isinstance(opened, Rejected):
-                self._refused(name, opened.reason)
+        """The journal knows of it while it is loaded: a worker that dies of it is the last that does.
+
+        Comparing is no danger, and may be done for several at a time; loading is done for one, so that one is blamed.
+        """
+        opened = self._store.open(entry.key)
+        if isinstance(opened, Rejected):
+            self._refused(name, opened.reason)
+            return None
+        with opened, self._loading, self._store.begin("restoring", entry.tokens, name):
+            try:
+                kv = persist.load(opened.path, self._template, entry.length)
+            except persist.PersistError as error:
+                self._refused(name, self._store.condemn(entry.key, str(error)).reason)
                 return None
-            with opened:
-                try:
-                    kv = persist.load(opened.path, self._template, entry.length)
-                except persist.PersistError as error:
-                    self._refused(name, self._store.condemn(entry.key, str(error)).reason)
-                    return None
-                cut(kv, entry.length, length)
-                return Restored(kv, length)
+            cut(kv, entry.length, length)
+            return Restored(kv, length)
 
     def _refused(self, name: str, reason: str) -> None:
         """Computed again it will be saved again, and the store has forgotten; people want to know all the same."""
