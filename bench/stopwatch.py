@@ -136,7 +136,7 @@ def _timed(start: float, response: http.client.HTTPResponse) -> Answer:
     text: list[str] = []
     usage: Json = {}
     for event in _events(response):
-        if piece := _content(event.get("choices", ())):
+        if piece := content(event.get("choices", ())):
             first = time.perf_counter() - start if first is None else first
             text.append(piece)
         usage = event.get("usage") or usage
@@ -165,7 +165,7 @@ def _events(response: http.client.HTTPResponse) -> Iterator[Json]:
         raise BenchmarkError("the stream broke off before its end")
 
 
-def _content(choices: Sequence[Any]) -> str:
+def content(choices: Sequence[Any]) -> str:
     """What a delta adds: text, or a part of a tool call, which an agent waits for as well."""
     delta = (choices[0].get("delta") or {}) if choices else {}
     calls = "".join(json.dumps(call.get("function"), sort_keys=True) for call in delta.get("tool_calls") or ())

@@ -18,6 +18,7 @@ import msgspec
 import platformdirs
 
 from ..ipc.messages import WarmPrefix
+from .key_file import KeyFileError, others_may_read, read_key_file
 from .model_path import ModelPathError, resolve_model, warn_of_prompt_file
 from .runtime_dir import RuntimeDirError, check_length
 from .settings import KEYS, Key, Settings
@@ -25,6 +26,9 @@ from .warmups import WarmupError, read_warmups
 
 CLIENT_KEYS = frozenset({"socket", "runtime_dir", "log_dir"})
 """What a program that only asks the daemon needs; a mistake in another key must not keep it from asking."""
+
+KEY_KEYS = frozenset({"api_keys", "api_key_file"})
+"""What a program needs beside those that uses the HTTP API."""
 
 TRUE, FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
 
@@ -58,7 +62,7 @@ class _Given:
 
     def refused(self, allowed: str, *, name: str | None = None, value: object = None) -> ConfigurationError:
         """Why it can't be used; `name` and `value` are those of a part of it that is at fault."""
-        shown = repr(self.value if name is None else value)
+        shown = "(not shown)" if self.key.is_secret else repr(self.value if name is None else value)
         shown = shown if len(shown) <= SHOWN else shown[:SHOWN] + "…"
         message = f"{name or self.key.name} = {shown} (from {self.source}) can't be used: {allowed}"
         return ConfigurationError(message, key=self.key.name, source=self.source)
@@ -82,9 +86,12 @@ def load_settings(
     values = {name: _convert(one) for name, one in given.items()}
     if "model" in given:
         values["model"] = _model(given["model"])
+    if "api_key_file" in given:
+        values["api_keys"] = (*values.get("api_keys", ()), *_keys_in(given["api_key_file"]))
     settings = Settings(**values)
     _check_together(settings, given)
-    warnings += _exposure(settings.host)
+    warnings += _exposure(settings)
+    warnings += _readable_keys(given)
     if settings.warmup_system_file is not None:
         warnings += warn_of_prompt_file(settings.warmup_system_file)
     return settings, tuple(warnings)
@@ -236,13 +243,44 @@ def _check_together(settings: Settings, given: Mapping[str, _Given]) -> None:
         raise ConfigurationError(str(error), key="socket", source="default") from error
 
 
-def _exposure(host: str) -> Iterator[str]:
+def _exposure(settings: Settings) -> Iterator[str]:
+    host = settings.host
     try:
         loopback = ipaddress.ip_address(host).is_loopback
     except ValueError:
         loopback = host == "localhost"
-    if not loopback:
-        yield f"host = {host!r}: the HTTP API is open to the network, without a password; 127.0.0.1 keeps it private"
+    if not loopback and not settings.api_keys:
+        yield (
+            f"host = {host!r}: the HTTP API is open to the network, without a password; "
+            "set api_key_file, or keep it private with 127.0.0.1"
+        )
+
+
+def _keys_in(one: _Given) -> tuple[str, ...]:
+    try:
+        return read_key_file(_convert(one))
+    except KeyFileError as error:
+        raise one.refused(str(error)) from error
+
+
+def _readable_keys(given: Mapping[str, _Given]) -> Iterator[str]:
+    keys = given.get("api_keys")
+    if keys is not None and not keys.text and others_may_read(Path(keys.source)):
+        yield f"{keys.source} holds api_keys, and others may read it: chmod 600 it, or use api_key_file"
+
+
+def load_api_key(environ: Mapping[str, str]) -> str | None:
+    """A key with which a command of ours may ask the daemon's HTTP API; None where none is needed, or to be had.
+
+    Raises:
+        ConfigurationError: If the keys are configured in a way that can't be used.
+    """
+    given = _collect({}, environ, None, KEY_KEYS, [])
+    for name in ("api_keys", "api_key_file"):
+        if one := given.get(name):
+            keys = _keys_in(one) if name == "api_key_file" else _convert(one)
+            return str(next(iter(keys), "")) or None
+    return None
 
 
 def _misspelt(environ: Mapping[str, str]) -> Iterator[str]:

@@ -12,6 +12,7 @@ import platform
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import anyio
 import structlog
@@ -42,6 +43,7 @@ from ..ipc.framing import Dialect, ErrorResponse, Frame, Malformed, Notification
 from ..ipc.messages import PROTOCOL_VERSION, Body, CacheClear, CacheList, CacheVerify, Id
 from ..ipc.peer import Peer, peer
 from ..ipc.unix_stream import UnixStream, accept_unix
+from .rebinding import bound_again, gone
 from .steward import Refusal, Steward, is_settled
 
 CONNECTIONS_LIMIT = 4096
@@ -82,17 +84,27 @@ class ControlServer:
         self._limit = connections
         self._open = 0
 
-    async def serve(self, listener: socket.socket) -> None:
+    async def serve(self, listener: socket.socket, path: Path | None = None) -> None:
         """Accept connections until cancelled; then all end, between two messages. Closes `listener`.
 
         Args:
             listener: A bound and listening Unix stream socket.
+            path: Where it is bound. If its file goes away it is bound anew; connections that are open go on.
         """
-        listener.settimeout(0)
-        async with anyio.create_task_group() as group:
-            with listener:
-                while True:
-                    group.start_soon(self._serve_one, await self._accept(listener))
+        async with anyio.create_task_group() as connections:
+            while True:
+                with listener:
+                    listener.settimeout(0)
+                    async with anyio.create_task_group() as accepting:
+                        accepting.start_soon(self._accept_all, listener, connections)
+                        await gone(path)
+                        accepting.cancel_scope.cancel()
+                assert path is not None  # noqa: S101 - without one, nothing goes away
+                listener = await bound_again(path)
+
+    async def _accept_all(self, listener: socket.socket, connections: TaskGroup) -> None:
+        while True:
+            connections.start_soon(self._serve_one, await self._accept(listener))
 
     async def _accept(self, listener: socket.socket) -> UnixStream:
         while True:

@@ -21,6 +21,8 @@ from ..ipc.errors import FATAL
 from ..ipc.messages import Id, Load, Loaded, Progress, Warm, Warmed, WarmPrefix
 from ..ipc.peer import peer
 from ..ipc.unix_stream import accept_unix
+from .attention import Attention
+from .causes import is_transient
 from .lifecycle import (
     Drained,
     Event,
@@ -30,15 +32,21 @@ from .lifecycle import (
     LoadAdvanced,
     LoadFailed,
     Outcome,
+    Unfit,
     WarmupEnded,
 )
 from .lifecycle import Loaded as LoadedEvent
-from .link import FROM_WORKER, ProtocolBroken, RequestRefused, WorkerLink, WorkerLost
+from .link import FROM_WORKER, ProtocolBroken, RequestRefused, VersionMismatch, WorkerLink, WorkerLost
 from .process import LineSink, WorkerProcess
+from .pulse import Budgets
 from .runtime_dir import RuntimeDirError, listen
+from .vigil import watch_over
 
 EXIT_GRACE = 0.2
 """Seconds that a process has to exit after its connection ended, before that counts as the fault."""
+
+ACCEPT_PAUSE = 0.1
+"""Seconds before the worker's connection is accepted again, where descriptors had run out."""
 
 LINK_GRACE = 1.0
 """Seconds after the exit in which what the worker had sent before is still read."""
@@ -91,6 +99,8 @@ class Launch:
         load: The load request.
         prefixes: What is warmed at each start.
         sink: Takes the workers' output, line by line.
+        budgets: How long a loaded worker may be silent, as of now.
+        attention: Whether the daemon was there to see.
     """
 
     command: Sequence[str]
@@ -99,6 +109,8 @@ class Launch:
     load: Load
     prefixes: tuple[WarmPrefix, ...]
     sink: LineSink
+    budgets: Callable[[], Budgets] = Budgets
+    attention: Attention = field(default_factory=Attention)
 
 
 @dataclass
@@ -116,6 +128,8 @@ class WorkerLife:
     _process: WorkerProcess | None = None
     _warming: set[Id] = field(default_factory=set)
     _ending: Callable[[WorkerProcess], None] | None = None
+    _answered_load: anyio.Event = field(default_factory=anyio.Event)
+    _vigil: anyio.CancelScope = field(default_factory=anyio.CancelScope)
 
     @property
     def last_words(self) -> tuple[str, ...]:
@@ -125,16 +139,18 @@ class WorkerLife:
     async def run(self) -> None:
         """Live. Cancelled, it kills the process group at once, and still reaps it."""
         cause = "was given up by the daemon"
+        transient = False
         try:
             cause = await self._live()
         except (OSError, RuntimeDirError) as error:
             cause = f"could not be started: {error}"
+            transient = is_transient(error)
         finally:
             if self.link is not None:
                 self.link.lose(f"the worker {cause}")
             luck = random.random()  # noqa: S311 - it spreads restarts, and guards nothing
             fatal = self._process is not None and self._process.refused
-            self.post(Exited(self.generation, cause, luck, fatal))
+            self.post(Exited(self.generation, cause, luck, fatal, transient))
 
     async def _live(self) -> str:
         path = self.launch.socket_dir / f"worker-{self.generation}.sock"
@@ -153,6 +169,7 @@ class WorkerLife:
     async def _attend(self, process: WorkerProcess, listener: socket) -> str:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._converse, listener, process.exited)
+            tasks.start_soon(self._watch)
             try:
                 cause = await process.wait()
             except BaseException:
@@ -160,6 +177,7 @@ class WorkerLife:
                 with anyio.CancelScope(shield=True):  # an unreaped process is an orphan
                     await process.wait()
                 raise
+            self._vigil.cancel()
             # The reader ends by itself at the end of the stream, unless a grandchild holds the socket.
             tasks.cancel_scope.deadline = anyio.current_time() + (LINK_GRACE if self.link else 0)
         return cause
@@ -181,11 +199,25 @@ class WorkerLife:
             with anyio.move_on_after(EXIT_GRACE):
                 await exited.wait()
                 return
-        self.post(LinkLost(self.generation, str(end)))
+        self.post(LinkLost(self.generation, str(end), fatal=isinstance(end, VersionMismatch)))
+
+    async def _watch(self) -> None:
+        """Watch over the loaded worker while its process lives."""
+        with self._vigil:
+            await self._answered_load.wait()
+            if self.link is not None:
+                why = await watch_over(self.link, self.launch.budgets, self.launch.attention)
+                self.post(Unfit(self.generation, why))
 
     async def _accept(self, listener: socket) -> Channel:
         while True:
-            stream = await accept_unix(listener)
+            try:
+                stream = await accept_unix(listener)
+            except OSError as error:
+                if not is_transient(error):
+                    raise
+                await anyio.sleep(ACCEPT_PAUSE)  # no longer than a hello may take
+                continue
             # The directory is private already; this is the second lock on the door.
             if peer(stream.extra(SocketAttribute.raw_socket)).uid == os.geteuid():  # noqa: S610 - not Django
                 return Channel(stream, FROM_WORKER)
@@ -203,6 +235,7 @@ class WorkerLife:
         except WorkerLost:
             return  # `run` posts the loss
         else:
+            self._answered_load.set()
             self.post(LoadedEvent(self.generation))
 
     def _load_advanced(self, progress: Progress) -> None:

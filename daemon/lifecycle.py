@@ -1,7 +1,7 @@
 """The vocabulary of a worker's life: phases, events, effects, state and policy. Data only.
 
 `machine` decides with these, `supervisor` acts on them. One machine describes one worker *slot*: at any time at
-most one worker process, its generation counting up. All times are seconds of one monotonic clock.
+most one worker, its generation counting up. All times are seconds of one monotonic clock.
 """
 
 from __future__ import annotations
@@ -53,14 +53,17 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """The operator wants it down. Said twice, it drains no longer."""
+    """The operator wants it down. Said twice, it drains no longer. `why` becomes the cause of its departure."""
+
+    why: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """The operator wants a new generation; `cold` skips its warmup."""
+    """A new generation is wanted; `cold` skips its warmup. `why` becomes the cause of the old one's departure."""
 
     cold: bool = False
+    why: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,13 @@ class Rewarm:
 
     ticket: int
     prefixes: tuple[WarmPrefix, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outnumbered:
+    """Another slot has given its worker this generation number; ours go on after it."""
+
+    generation: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +129,18 @@ class WarmupEnded(WorkerEvent):
 
 @dataclass(frozen=True, slots=True)
 class LinkLost(WorkerEvent):
-    """The worker's connection ended, or broke the protocol, while its process lives."""
+    """The worker's connection ended, or broke the protocol, while its process lives.
+
+    `fatal` if it speaks another version of the protocol: its successor will too.
+    """
+
+    why: str
+    fatal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Unfit(WorkerEvent):
+    """A loaded worker is of no use any more, though its process and its connection live: silent, or poisoned."""
 
     why: str
 
@@ -133,12 +154,14 @@ class Drained(WorkerEvent):
 class Exited(WorkerEvent):
     """The process is gone and reaped, or could not be spawned.
 
-    `luck` in [0, 1) spreads the backoff; `fatal` if it said by its exit code that a restart won't help.
+    `luck` in [0, 1) spreads the backoff; `fatal` if it said by its exit code that a restart won't help; `transient`
+    if it could not be spawned for want of something that everybody shares, which is nobody's fault.
     """
 
     cause: str
     luck: float = 0.0
     fatal: bool = False
+    transient: bool = False
 
 
 Event: TypeAlias = (
@@ -146,6 +169,7 @@ Event: TypeAlias = (
     | Stop
     | Restart
     | Rewarm
+    | Outnumbered
     | DeadlinePassed
     | Greeted
     | LoadAdvanced
@@ -153,6 +177,7 @@ Event: TypeAlias = (
     | LoadFailed
     | WarmupEnded
     | LinkLost
+    | Unfit
     | Drained
     | Exited
 )
@@ -161,6 +186,7 @@ EVENTS: tuple[type[Event], ...] = (
     Stop,
     Restart,
     Rewarm,
+    Outnumbered,
     DeadlinePassed,
     Greeted,
     LoadAdvanced,
@@ -168,75 +194,10 @@ EVENTS: tuple[type[Event], ...] = (
     LoadFailed,
     WarmupEnded,
     LinkLost,
+    Unfit,
     Drained,
     Exited,
 )
-
-
-# -- effects -----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Spawn:
-    """Start a process; ends in exactly one `Exited`."""
-
-    generation: int
-
-
-@dataclass(frozen=True, slots=True)
-class LoadModel:
-    """Send `load`."""
-
-    generation: int
-
-
-@dataclass(frozen=True, slots=True)
-class Warm:
-    """Send `warm`; no prefixes means the configured ones. `restore`: they may be read from disk."""
-
-    generation: int
-    prefixes: tuple[WarmPrefix, ...] = ()
-    ticket: int = 0
-    restore: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class AbandonWarmup:
-    """Cancel the running warmup; what it has computed stays."""
-
-    generation: int
-
-
-@dataclass(frozen=True, slots=True)
-class RefuseRewarm:
-    """Tell whoever holds the ticket that there will be no rewarm."""
-
-    ticket: int
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Drain:
-    """Give the worker no new request, and say `Drained` when the running ones have ended."""
-
-    generation: int
-
-
-@dataclass(frozen=True, slots=True)
-class Terminate:
-    """Ask the process group to end (TERM, then CONT so that a stopped one hears it)."""
-
-    generation: int
-
-
-@dataclass(frozen=True, slots=True)
-class Kill:
-    """End the process group (KILL)."""
-
-    generation: int
-
-
-Effect: TypeAlias = Spawn | LoadModel | Warm | AbandonWarmup | RefuseRewarm | Drain | Terminate | Kill
 
 
 # -- state and policy --------------------------------------------------------------------------------------
@@ -253,12 +214,13 @@ class Warmup:
 
 @dataclass(frozen=True, slots=True)
 class Departure:
-    """A generation that ended; `expected` if we had asked it to."""
+    """A generation that ended; `expected` if we had asked it to, `transient` if it was never spawned."""
 
     at: float
     generation: int
     cause: str
     expected: bool
+    transient: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +230,8 @@ class State:
     phase: Phase = Phase.DOWN
     wanted: bool = False
     generation: int = 0
+    taken: int = 0
+    """Highest generation number that another slot has given away."""
     alive: bool = False
     """A process of this generation was ordered, and its `Exited` has not come."""
     since: float = 0.0
@@ -286,6 +250,8 @@ class State:
     """Why we are killing this generation; it becomes the cause of its departure."""
     fatal: bool = False
     """The doom is one that a restart won't mend."""
+    errand: str | None = None
+    """Why it is asked to end, if there is more to say than that it was."""
     failures: int = 0
     """Newborn deaths in a row: the exponent of the backoff."""
     warmup_crashes: int = 0

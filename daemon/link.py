@@ -63,6 +63,7 @@ from ..ipc.messages import (
     Welcome,
     WorkerResult,
 )
+from .pulse import Pulse
 
 FROM_WORKER = Dialect(requests=[Hello], notifications=[Progress, Step], results=WorkerResult)
 """What a worker may say."""
@@ -82,6 +83,9 @@ ANSWERS: Mapping[type[Body], type[Result]] = {
 }
 """What answers what."""
 
+OPEN_LIMIT = 1024
+"""Unanswered requests from which on a worker refuses more (docs/protocol.md); that is no fault of its engine."""
+
 R = TypeVar("R", bound=Result)
 
 
@@ -91,6 +95,10 @@ class WorkerLost(Exception):
 
 class ProtocolBroken(WorkerLost):
     """It said what has no place in the conversation, or in the wrong version; its process may well live on."""
+
+
+class VersionMismatch(ProtocolBroken):
+    """It speaks another version of the protocol, and will after a restart too."""
 
 
 class RequestRefused(Exception):
@@ -112,7 +120,7 @@ class Mailbox:
         self.answer = answer
         self._mail: deque[Mail] = deque()
         self._end: Exception | None = None
-        self._news = anyio.Event()
+        self._waiting: anyio.Event | None = None
 
     def put(self, mail: Mail) -> None:
         """Add, or merge with the newest unread."""
@@ -121,28 +129,40 @@ class Mailbox:
             self._mail.append(mail)
         else:
             self._mail[-1] = merged
-        self._news.set()
+        self._wake()
 
     def end(self, error: Exception) -> None:
         """Let the reader have what is there, then the error."""
         self._end = error
-        self._news.set()
+        self._wake()
 
     async def get(self) -> Mail:
         """The next mail. Raises what `end` was given once all is read."""
         while not self._mail:
             if self._end is not None:
                 raise self._end
-            self._news = anyio.Event()
-            await self._news.wait()
+            self._waiting = anyio.Event()
+            await self._waiting.wait()
         return self._mail.popleft()
+
+    def _wake(self) -> None:
+        if self._waiting is not None:
+            self._waiting.set()
+            self._waiting = None
 
 
 def _merge(old: Mail, new: Mail) -> Mail | None:
     if isinstance(old, Progress) and isinstance(new, Progress):
         return new
-    if isinstance(old, Delta) and isinstance(new, Delta) and old.channel == new.channel:
-        return msgspec.structs.replace(old, tokens=old.tokens + new.tokens, text=old.text + new.text)
+    if isinstance(old, Delta) and isinstance(new, Delta) and old.channel == new.channel and not old.calls:
+        # A complete call ends its delta: text that follows it would come before it otherwise.
+        return msgspec.structs.replace(
+            old,
+            tokens=old.tokens + new.tokens,
+            text=old.text + new.text,
+            calls=new.calls,
+            logprobs=old.logprobs + new.logprobs,
+        )
     return None
 
 
@@ -152,6 +172,10 @@ class WorkerLink:
     Args:
         channel: The connection, just accepted.
         generation: The worker's.
+
+    Attributes:
+        pulse: What the worker owes, and when it last proved that it computes.
+        stirred: Set when an answer was bad. Whoever waits for it puts a new one in its place.
     """
 
     def __init__(self, channel: Channel, generation: int) -> None:
@@ -161,6 +185,8 @@ class WorkerLink:
         self._open: dict[Id, Mailbox] = {}
         self._lost: str | None = None
         self._idle = anyio.Event()
+        self.pulse = Pulse()
+        self.stirred = anyio.Event()
 
     @property
     def lost(self) -> bool:
@@ -177,7 +203,8 @@ class WorkerLink:
 
         Raises:
             WorkerLost: If the connection ended.
-            ProtocolBroken: If something else came, or another protocol version.
+            ProtocolBroken: If something else came.
+            VersionMismatch: If it speaks another protocol version.
         """
         try:
             frame = await self._channel.receive()
@@ -191,7 +218,7 @@ class WorkerLink:
             message = f"the daemon speaks protocol {PROTOCOL_VERSION}, the worker {frame.body.protocol}"
             with suppress(ChannelClosed):  # the refusal is a courtesy: the worker is ended either way
                 await self._channel.send(ErrorResponse(frame.id, ErrorCode.UNSUPPORTED_PROTOCOL, message))
-            raise ProtocolBroken(f"{message}; install the same version of both")
+            raise VersionMismatch(f"{message}; install the same version of both")
         try:
             welcome = Welcome(protocol=PROTOCOL_VERSION, generation=self.generation)
             await self._channel.send(Response(frame.id, welcome))
@@ -223,12 +250,13 @@ class WorkerLink:
 
         Raises:
             WorkerLost: If the connection is gone.
-            RequestRefused: If the request can't be sent, because it is over the frame limit or no Unicode.
+            RequestRefused: If the request can't be sent: over the frame limit, nested too deeply, or no Unicode.
         """
         if self._lost is not None:
             raise WorkerLost(self._lost)
         request_id = next(self._ids)
         mailbox = self._open[request_id] = Mailbox(ANSWERS[type(body)])
+        self.pulse.asked(request_id, body, anyio.current_time())
         try:
             await self._send(Request(request_id, body))
             yield request_id, mailbox
@@ -271,30 +299,42 @@ class WorkerLink:
             await self._channel.send(frame)
         except ChannelClosed as error:
             raise WorkerLost(self._lost or "the worker closed its connection") from error
-        except (FrameTooLong, UnicodeEncodeError) as error:
+        except (FrameTooLong, UnicodeEncodeError, RecursionError) as error:
+            why = "it is nested too deeply" if isinstance(error, RecursionError) else error
             raise RequestRefused(
-                ErrorCode.INVALID_PROMPT, f"the request can't be sent: {error}", ErrorData()
+                ErrorCode.INVALID_PROMPT, f"the request can't be sent: {why}", ErrorData()
             ) from error
 
     def _distribute(self, frame: object) -> None:
         match frame:
             case Notification(body=Step(deltas=deltas)):
+                self.pulse.stepped(deltas, anyio.current_time())
                 for delta in deltas:
                     self._deliver(delta.target, delta)
             case Notification(body=Progress() as progress):
+                self.pulse.heard(anyio.current_time())
                 self._deliver(progress.target, progress)
             case Response(id=request_id, result=Result() as result):
                 self._answer(request_id, result)
             case ErrorResponse(id=request_id, code=code, message=message, data=data) if request_id is not None:
-                if request_id in self._open:
-                    self._open[request_id].end(RequestRefused(code, message, data))
-                    self._close(request_id)
+                self._refuse(request_id, RequestRefused(code, message, data))
             case Malformed(error=error):
                 raise ProtocolError(error.message)
             case _:
                 raise UnexpectedFrame(f"unexpected {type(frame).__name__}")
 
+    def _refuse(self, request_id: Id, refusal: RequestRefused) -> None:
+        if mailbox := self._open.get(request_id):
+            if refusal.code == ErrorCode.GENERATION_FAILED and len(self._open) < OPEN_LIMIT:
+                self.pulse.failed()
+                self.stirred.set()
+            mailbox.end(refusal)
+            self._close(request_id)
+
     def _answer(self, request_id: Id, result: Result) -> None:
+        self.pulse.answered(request_id, result, anyio.current_time())
+        if self.pulse.bad:
+            self.stirred.set()
         if mailbox := self._open.get(request_id):
             if not isinstance(result, mailbox.answer):
                 expected, got = mailbox.answer.__name__, type(result).__name__
@@ -309,5 +349,6 @@ class WorkerLink:
 
     def _close(self, request_id: Id) -> None:
         self._open.pop(request_id, None)
+        self.pulse.closed(request_id)
         if not self._open:
             self._idle.set()

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from . import rules
+from . import rules, rules_of_dying, rules_of_stopping
 from .lifecycle import (
     DeadlinePassed,
     Drained,
@@ -29,6 +29,7 @@ from .lifecycle import (
     LoadAdvanced,
     Loaded,
     LoadFailed,
+    Outnumbered,
     Phase,
     Policy,
     Restart,
@@ -36,6 +37,7 @@ from .lifecycle import (
     Start,
     State,
     Stop,
+    Unfit,
     WarmupEnded,
     WorkerEvent,
 )
@@ -60,52 +62,56 @@ TABLE: dict[tuple[Phase, type[Event]], Rule] = {
     (Phase.DOWN, Restart): _rule(rules.restart_from_rest, Phase.STARTING),
     (Phase.DOWN, Rewarm): _rule(rules.refuse_rewarm, Phase.DOWN),
     (Phase.STARTING, Greeted): _rule(rules.load, Phase.LOADING),
-    (Phase.STARTING, DeadlinePassed): _rule(rules.kill_mute, Phase.STARTING),
-    (Phase.STARTING, LinkLost): _rule(rules.kill_unlinked, Phase.STARTING),
-    (Phase.STARTING, Exited): _rule(rules.die, *_DEATH),
-    (Phase.STARTING, Stop): _rule(rules.stop_early, Phase.STOPPING),
-    (Phase.STARTING, Restart): _rule(rules.restart_early, Phase.STOPPING),
+    (Phase.STARTING, DeadlinePassed): _rule(rules_of_dying.kill_mute, Phase.STARTING),
+    (Phase.STARTING, LinkLost): _rule(rules_of_dying.kill_unlinked, Phase.STARTING),
+    (Phase.STARTING, Exited): _rule(rules_of_dying.die, *_DEATH),
+    (Phase.STARTING, Stop): _rule(rules_of_stopping.stop_early, Phase.STOPPING),
+    (Phase.STARTING, Restart): _rule(rules_of_stopping.restart_early, Phase.STOPPING),
     (Phase.STARTING, Rewarm): _rule(rules.refuse_rewarm, Phase.STARTING),
     (Phase.LOADING, LoadAdvanced): _rule(rules.extend_load, Phase.LOADING),
     (Phase.LOADING, Loaded): _rule(rules.warm_up, Phase.WARMING, Phase.READY),
-    (Phase.LOADING, LoadFailed): _rule(rules.kill_refused, Phase.LOADING),
-    (Phase.LOADING, DeadlinePassed): _rule(rules.kill_stalled, Phase.LOADING),
-    (Phase.LOADING, LinkLost): _rule(rules.kill_unlinked, Phase.LOADING),
-    (Phase.LOADING, Exited): _rule(rules.die, *_DEATH),
-    (Phase.LOADING, Stop): _rule(rules.stop_early, Phase.STOPPING),
-    (Phase.LOADING, Restart): _rule(rules.restart_early, Phase.STOPPING),
+    (Phase.LOADING, LoadFailed): _rule(rules_of_dying.kill_refused, Phase.LOADING),
+    (Phase.LOADING, DeadlinePassed): _rule(rules_of_dying.kill_stalled, Phase.LOADING),
+    (Phase.LOADING, LinkLost): _rule(rules_of_dying.kill_unlinked, Phase.LOADING),
+    (Phase.LOADING, Exited): _rule(rules_of_dying.die, *_DEATH),
+    (Phase.LOADING, Stop): _rule(rules_of_stopping.stop_early, Phase.STOPPING),
+    (Phase.LOADING, Restart): _rule(rules_of_stopping.restart_early, Phase.STOPPING),
     (Phase.LOADING, Rewarm): _rule(rules.refuse_rewarm, Phase.LOADING),
     (Phase.WARMING, WarmupEnded): _rule(rules.finish_warmup, Phase.READY),
     (Phase.WARMING, DeadlinePassed): _rule(rules.abandon_warmup, Phase.READY),
-    (Phase.WARMING, LinkLost): _rule(rules.kill_unlinked, Phase.WARMING),
-    (Phase.WARMING, Exited): _rule(rules.die, *_DEATH),
-    (Phase.WARMING, Stop): _rule(rules.stop_early, Phase.STOPPING),
-    (Phase.WARMING, Restart): _rule(rules.restart_early, Phase.STOPPING),
+    (Phase.WARMING, LinkLost): _rule(rules_of_dying.kill_unlinked, Phase.WARMING),
+    (Phase.WARMING, Unfit): _rule(rules_of_dying.kill_unfit, Phase.WARMING),
+    (Phase.WARMING, Exited): _rule(rules_of_dying.die, *_DEATH),
+    (Phase.WARMING, Stop): _rule(rules_of_stopping.stop_early, Phase.STOPPING),
+    (Phase.WARMING, Restart): _rule(rules_of_stopping.restart_early, Phase.STOPPING),
     (Phase.WARMING, Rewarm): _rule(rules.refuse_rewarm, Phase.WARMING),
     (Phase.READY, WarmupEnded): _rule(rules.finish_rewarm, Phase.READY),
     (Phase.READY, Rewarm): _rule(rules.rewarm, Phase.READY),
     (Phase.READY, DeadlinePassed): _rule(rules.abandon_rewarm, Phase.READY),
-    (Phase.READY, LinkLost): _rule(rules.kill_unlinked, Phase.READY),
-    (Phase.READY, Exited): _rule(rules.die, Phase.STARTING, *_DEATH),
-    (Phase.READY, Stop): _rule(rules.stop_gently, Phase.STOPPING),
-    (Phase.READY, Restart): _rule(rules.restart_gently, Phase.STOPPING),
-    (Phase.STOPPING, Drained): _rule(rules.end_drain, Phase.STOPPING),
-    (Phase.STOPPING, LinkLost): _rule(rules.end_drain, Phase.STOPPING),
-    (Phase.STOPPING, DeadlinePassed): _rule(rules.escalate_stop, Phase.STOPPING),
-    (Phase.STOPPING, Exited): _rule(rules.finish_stop, Phase.STARTING, Phase.DOWN),
-    (Phase.STOPPING, Stop): _rule(rules.stop_sooner, Phase.STOPPING),
-    (Phase.STOPPING, Start): _rule(rules.start_after_stop, Phase.STOPPING),
-    (Phase.STOPPING, Restart): _rule(rules.restart_after_stop, Phase.STOPPING),
+    (Phase.READY, LinkLost): _rule(rules_of_dying.kill_unlinked, Phase.READY),
+    (Phase.READY, Unfit): _rule(rules_of_dying.kill_unfit, Phase.READY),
+    (Phase.READY, Exited): _rule(rules_of_dying.die, Phase.STARTING, *_DEATH),
+    (Phase.READY, Stop): _rule(rules_of_stopping.stop_gently, Phase.STOPPING),
+    (Phase.READY, Restart): _rule(rules_of_stopping.restart_gently, Phase.STOPPING),
+    (Phase.STOPPING, Drained): _rule(rules_of_stopping.end_drain, Phase.STOPPING),
+    (Phase.STOPPING, LinkLost): _rule(rules_of_stopping.end_drain, Phase.STOPPING),
+    (Phase.STOPPING, Unfit): _rule(rules_of_stopping.end_drain, Phase.STOPPING),
+    (Phase.STOPPING, DeadlinePassed): _rule(rules_of_stopping.escalate_stop, Phase.STOPPING),
+    (Phase.STOPPING, Exited): _rule(rules_of_stopping.finish_stop, Phase.STARTING, Phase.DOWN),
+    (Phase.STOPPING, Stop): _rule(rules_of_stopping.stop_sooner, Phase.STOPPING),
+    (Phase.STOPPING, Start): _rule(rules_of_stopping.start_after_stop, Phase.STOPPING),
+    (Phase.STOPPING, Restart): _rule(rules_of_stopping.restart_after_stop, Phase.STOPPING),
     (Phase.STOPPING, Rewarm): _rule(rules.refuse_rewarm, Phase.STOPPING),
     (Phase.BACKOFF, DeadlinePassed): _rule(rules.retry, Phase.STARTING),
     (Phase.BACKOFF, Start): _rule(rules.start, Phase.STARTING),
     (Phase.BACKOFF, Restart): _rule(rules.restart_from_rest, Phase.STARTING),
-    (Phase.BACKOFF, Stop): _rule(rules.stop_at_rest, Phase.DOWN),
+    (Phase.BACKOFF, Stop): _rule(rules_of_stopping.stop_at_rest, Phase.DOWN),
     (Phase.BACKOFF, Rewarm): _rule(rules.refuse_rewarm, Phase.BACKOFF),
     (Phase.FAILED, Start): _rule(rules.start, Phase.STARTING),
     (Phase.FAILED, Restart): _rule(rules.restart_from_rest, Phase.STARTING),
-    (Phase.FAILED, Stop): _rule(rules.stop_at_rest, Phase.DOWN),
+    (Phase.FAILED, Stop): _rule(rules_of_stopping.stop_at_rest, Phase.DOWN),
     (Phase.FAILED, Rewarm): _rule(rules.refuse_rewarm, Phase.FAILED),
+    **{(phase, Outnumbered): _rule(rules.count_on, phase) for phase in Phase},
 }
 
 _NEWS: tuple[type[Event], ...] = (
@@ -115,6 +121,7 @@ _NEWS: tuple[type[Event], ...] = (
     LoadFailed,
     WarmupEnded,
     LinkLost,
+    Unfit,
     Drained,
     Exited,
 )
@@ -136,6 +143,8 @@ MEANINGLESS: dict[tuple[Phase, type[Event]], str] = {
     (Phase.LOADING, Greeted): "hello is said once; the link refuses a second",
     (Phase.WARMING, Greeted): "hello is said once; the link refuses a second",
     (Phase.READY, Greeted): "hello is said once; the link refuses a second",
+    (Phase.STARTING, Unfit): "watched over from `Loaded` on",
+    (Phase.LOADING, Unfit): "watched over from `Loaded` on",
     (Phase.LOADING, WarmupEnded): "no warmup was asked for yet",
     **{
         (phase, event): "load is asked for once, and was answered"
@@ -161,7 +170,7 @@ def step(state: State, event: Event, now: float, policy: Policy) -> rules.Step:
         return state, ()
     if state.doom is not None and state.phase is not Phase.STOPPING:
         if isinstance(event, DeadlinePassed):
-            return rules.kill_again(state, now, policy)
+            return rules_of_dying.kill_again(state, now, policy)
         if isinstance(event, WorkerEvent) and not isinstance(event, Exited):
             return state, ()
     rule = TABLE.get((state.phase, type(event)))

@@ -18,6 +18,9 @@ from typing import TypeAlias
 import anyio
 from anyio.abc import ByteReceiveStream, Process
 
+from .causes import describe_exit
+from .oom import oom_kills
+
 EX_CONFIG = 78
 """sysexits.h: a configuration error. A worker ends with it when it could only do so again."""
 
@@ -41,6 +44,7 @@ class WorkerProcess:
         self._sink = sink
         self._last_words: deque[str] = deque(maxlen=LINES_KEPT)
         self._ended_by_us: str | None = None
+        self._oom_kills = oom_kills()
         self.exited = anyio.Event()
         """The leader is gone; `wait` may still be reading what it wrote."""
 
@@ -91,7 +95,7 @@ class WorkerProcess:
             self._signal(signal.SIGKILL)
             drain.cancel_scope.deadline = anyio.current_time() + OUTPUT_GRACE
         await self._process.aclose()
-        return describe_exit(code, self._ended_by_us)
+        return describe_exit(code, self._ended_by_us, for_memory=self._killed_for_memory())
 
     def terminate(self) -> None:
         """Ask the group to end. CONT follows, because a stopped process hears TERM only after it."""
@@ -103,6 +107,11 @@ class WorkerProcess:
         """End the group."""
         self._ended_by_us = "SIGKILL"
         self._signal(signal.SIGKILL)
+
+    def _killed_for_memory(self) -> bool | None:
+        """Whether the system has killed anybody for want of memory in this life; None: it doesn't tell."""
+        now = oom_kills()
+        return None if now is None or self._oom_kills is None else now > self._oom_kills
 
     def _signal(self, number: signal.Signals) -> None:
         # While the leader is unreaped, or any member lives, the id is the group's. Once both are gone it could be
@@ -129,20 +138,3 @@ class WorkerProcess:
         text = bytes(line[:LINE_LIMIT]).decode("utf-8", "replace").rstrip()
         self._last_words.append(text)
         self._sink(text)
-
-
-def describe_exit(code: int, ended_by_us: str | None) -> str:
-    """The cause of an exit, in words. A negative code is a signal's number, as in `subprocess`."""
-    if code >= 0:
-        return f"exited with code {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    if name == ended_by_us:
-        return f"ended by {name}, as asked"
-    if name == "SIGKILL":
-        return "killed by SIGKILL, not by Stoker: somebody did it, or the system was out of memory"
-    if name in {"SIGSEGV", "SIGBUS", "SIGABRT"}:
-        return f"crashed with {name}: a fault in native code, or out of memory"
-    return f"killed by {name}, not by Stoker"

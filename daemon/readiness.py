@@ -16,6 +16,7 @@ from ..ipc.control_messages import (
     PrefixStatus,
     ProgressStatus,
     Readiness,
+    SuccessorStatus,
     WarmupStatus,
 )
 from .lifecycle import Phase, State
@@ -24,7 +25,13 @@ RESTING = frozenset({Phase.DOWN, Phase.FAILED})
 """Phases that are not left without a person."""
 
 
-def describe(state: State, since: float, progress: ProgressStatus | None) -> Readiness:
+def describe(
+    state: State,
+    since: float,
+    progress: ProgressStatus | None,
+    successor: SuccessorStatus | None = None,
+    replacement_failed: str | None = None,
+) -> Readiness:
     """The public form of a state; `since` is the Unix time at which its phase was entered."""
     warmup = state.warmup
     return Readiness(
@@ -41,6 +48,8 @@ def describe(state: State, since: float, progress: ProgressStatus | None) -> Rea
         ),
         progress=progress,
         expected=state.phase not in RESTING and (state.wanted or is_serving(state)),
+        successor=successor,
+        replacement_failed=replacement_failed,
     )
 
 
@@ -91,6 +100,7 @@ class Board:
     def __init__(self, first: Readiness, clock: Callable[[], float] = anyio.current_time) -> None:
         self._clock = clock
         self._node = _Node(first, None)
+        self._listeners: list[Callable[[], None]] = []
 
     @property
     def current(self) -> Readiness:
@@ -104,6 +114,12 @@ class Board:
         old, self._node = self._node, _Node(readiness, retry_at)
         old.next = self._node
         old.superseded.set()
+        for listener in self._listeners:
+            listener()
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Have a function called after each new snapshot, for good. It must neither raise nor wait."""
+        self._listeners.append(listener)
 
     def watch(self) -> Watch:
         """Iterate over the current snapshot, then every one that follows; none is missed by a slow reader."""

@@ -18,13 +18,13 @@ from .settings import Settings
 EX_OK = 0
 
 
-def run_daemon(settings: Settings, warnings: tuple[str, ...] = (), announce: Reader | None = None) -> int:
+def run_daemon(settings: Settings, warnings: tuple[str, ...] = (), *beside: Reader) -> int:
     """Run until stopped.
 
     Args:
         settings: Checked settings.
         warnings: What the configuration warned of; logged, and part of `status`.
-        announce: Follows the board on a terminal.
+        beside: Further readers of the board, such as the terminal.
 
     Returns:
         The process's exit code.
@@ -35,10 +35,9 @@ def run_daemon(settings: Settings, warnings: tuple[str, ...] = (), announce: Rea
             log.warning("configuration", warning=warning)
         command = {"worker_command": settings.worker_command} if settings.worker_command else {}
         service = Service(settings, sink, warnings, **command)
-        readers = (log_transitions, announce) if announce else (log_transitions,)
         refusal: RuntimeDirError | None = None
         try:
-            anyio.run(partial(service.run, *readers))
+            anyio.run(partial(service.run, log_transitions, *beside))
         except* RuntimeDirError as group:
             refusal = _only(group)
             log.error("not started", cause=str(refusal))  # noqa: TRY400 - the message is all there is to say

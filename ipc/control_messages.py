@@ -168,6 +168,17 @@ class ProgressStatus(Document, frozen=True, kw_only=True):
     name: str | None = None
 
 
+class SuccessorStatus(Document, frozen=True, kw_only=True):
+    """A worker that is being prepared beside the one that serves, to take its place."""
+
+    generation: int
+    phase: Phase
+    since: float
+    """When its phase was entered."""
+    progress: ProgressStatus | None = None
+    reason: str | None = None
+
+
 class Readiness(Document, frozen=True, kw_only=True):
     """The answer to `ready`: an immutable snapshot of the machine."""
 
@@ -185,6 +196,10 @@ class Readiness(Document, frozen=True, kw_only=True):
     """Seconds until the machine will try again, where it knows."""
     expected: bool = True
     """Ready, or on the way there without anyone's help. False: waiting is in vain until a person acts."""
+    successor: SuccessorStatus | None = None
+    """The worker that will take this one's place as soon as it is ready."""
+    replacement_failed: str | None = None
+    """Why the last replacement came to nothing, and the old worker serves on."""
 
 
 class Changed(Body, frozen=True, kw_only=True):

@@ -30,6 +30,14 @@ LIMIT = 16 * 1024 * 1024
 ID_LIMIT: Final = 128
 """Longest string id in characters."""
 
+SHALLOW: Final = 200
+"""A request with so many braces and brackets or fewer can't be nested too deeply."""
+
+RESERVE: Final = 700
+"""Calls, of the interpreter's 1,000, without which a request must be encodable: what can be encoded in the rest can
+be decoded, copied and rendered by whoever is asked. A request holds what a stranger has nested; an end that could not
+decode it would end the connection."""
+
 _MESSAGE_LIMIT: Final = 500
 """Longest error message in characters: some quote what was sent, and an answer must not outgrow the limit."""
 
@@ -299,11 +307,21 @@ def encode(frame: Frame) -> bytes:
     Raises:
         FrameTooLong: If the other end would refuse it.
         UnicodeEncodeError: If a string holds a lone surrogate, which UTF-8 can't carry.
+        RecursionError: If it is nested so deeply that the other end might not be able to read it.
     """
     line = _ENCODER.encode(_wire(frame))
+    if isinstance(frame, Request) and line.count(b"{") + line.count(b"[") > SHALLOW:
+        _encode_with_little_stack(_wire(frame), RESERVE)
     if len(line) > LIMIT:
         raise FrameTooLong(LIMIT)
     return line + b"\n"
+
+
+def _encode_with_little_stack(wire: dict[str, Any], calls: int) -> None:
+    if calls:
+        _encode_with_little_stack(wire, calls - 1)
+    else:
+        _ENCODER.encode(wire)
 
 
 def _wire(frame: Frame) -> dict[str, Any]:

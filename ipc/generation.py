@@ -105,6 +105,8 @@ class Generate(Body, frozen=True, kw_only=True):
     """Whether the answer may hold more than one tool call; if not, it ends with the first."""
     keep: bool = False
     """The client will send more requests that begin alike: what they share is worth keeping warm."""
+    probe: bool = False
+    """A sign of life is wanted, no answer: nothing warm is used for it, and nothing of it is kept or learned."""
 
 
 class CountTokens(Body, frozen=True, kw_only=True):

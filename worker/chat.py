@@ -8,6 +8,14 @@ from typing import Any
 from ..ipc.messages import ChatPrompt, Prompt, TextPrompt
 from .errors import InvalidPrompt
 
+RESERVED = frozenset(
+    {
+        *("conversation", "messages", "tools", "chat_template", "tokenize", "return_dict", "return_tensors"),
+        *("padding", "truncation", "max_length", "tokenizer_kwargs", "return_assistant_tokens_mask"),
+    }
+)
+"""Arguments of the renderer, not of the template: with them a client could replace the template itself."""
+
 
 def prompt_tokens(tokenizer: Any, prompt: Prompt) -> list[int]:
     """Token ids of a prompt; ids given as such are returned unchecked.
@@ -46,7 +54,7 @@ def chat_tokens(
         )
     plain = [flattened(message) for message in messages]
     arguments = dict(template_args or {})
-    clash = arguments.keys() & {"tokenize", "return_tensors", "return_dict", "conversation"}
+    clash = arguments.keys() & RESERVED
     if clash:
         raise InvalidPrompt(f"template_args may not set {', '.join(sorted(clash))}", field="template_args")
     arguments.setdefault("add_generation_prompt", True)

@@ -165,7 +165,7 @@ class Ledger:
             if entry.key == hashlib.sha256(data).hexdigest() and len(data) <= LARGEST:
                 self._put(msgspec.structs.replace(entry, last=min(entry.last, now)), len(data))
 
-    def observe(self, prompt: Prompt, now: float, measure: Measure) -> Learned | None:
+    def observe(self, prompt: Prompt, now: float, measure: Measure, *, keep: bool = False) -> Learned | None:
         """Count a request, normalised as it goes to the template.
 
         Not to be called for a request that goes on where another worker died: that one was counted.
@@ -173,7 +173,8 @@ class Ledger:
         Args:
             prompt: Of any kind; only chats are counted.
             now: The time.
-            measure: Called once for each opening, when it is seen for the second time.
+            measure: Called once for each opening, when it is learned.
+            keep: Its client said that more requests will begin alike: it is learned at first sight.
 
         Returns:
             What the prompt's opening is known as; None while it isn't learned.
@@ -185,13 +186,14 @@ class Ledger:
         key = hashlib.sha256(data).hexdigest()
         with self._lock:
             known = self._used(key, now)
-            before = self._seen_again(key, now) if known is None else None
+            seen = int(key in self._sightings)
+            before = self._seen_again(key, now, keep=keep) if known is None else None
         if before is None:
             return known
         tokens = _measured(opening, measure)
-        learned = Learned(key=key, opening=opening, tokens=tokens, seen=1, uses=1.0, last=before.last).used(now)
+        earlier = Learned(key=key, opening=opening, tokens=tokens, seen=seen, uses=seen, last=before.last)
         with self._lock:
-            return self._learn(learned, len(data))
+            return self._learn(earlier.used(now), len(data))
 
     def best(self, count: int, now: float, *, besides: Collection[str] = ()) -> tuple[Learned, ...]:
         """The prefixes most worth warming: pinned ones first, then by value.
@@ -255,11 +257,13 @@ class Ledger:
             known = self._learned[key] = known.used(now)
         return known
 
-    def _seen_again(self, key: str, now: float) -> Sighting | None:
-        """The first sighting of what isn't learned, if this is the second; else it is noted, unless forgotten."""
+    def _seen_again(self, key: str, now: float, *, keep: bool) -> Sighting | None:
+        """The sighting because of which it shall be learned now, if any; else this one is noted, unless forgotten."""
         if now < self._forgotten.get(key, -math.inf):
             return None
         before = self._sightings.get(key)
+        if before is None and keep:
+            return Sighting(last=now)
         if before is not None and before.tokens is None:
             return before
         self._note(key, Sighting(last=now, tokens=before.tokens if before else None))

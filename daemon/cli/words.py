@@ -20,7 +20,10 @@ PHASES = {
     "warming": "warming",
     "stopping": "stopping the worker",
     "backoff": "waiting before the next try",
+    "ready": "ending the worker",
+    "failed": "given up",
 }
+"""Of a snapshot that is not ready; in the phase `ready` that is a worker which is being ended for a fault."""
 _UNPRINTABLE = re.compile(r"[^\t\x20-\x7e\xa0-\U0010ffff]")
 
 

@@ -1,5 +1,6 @@
 """Every refusal in OpenAI's shape: `{"error": {"message", "type", "param", "code"}}`.
 
+`anthropic_errors` tells the same refusals in Anthropic's.
 `ApiError` is the one exception of this room; `explained` makes one of whatever else went wrong.
 """
 
@@ -25,18 +26,25 @@ OVERLOADED = "rate_limit_error"
 MEMORY_RETRY_AFTER = 5.0
 """Seconds after which a request that found no memory may come again: about one answer's length."""
 
+MESSAGE_LIMIT = 1000
+"""Longest message in characters."""
+
 _log = structlog.get_logger("stoker.gateway")
 
 
-class _Fault(msgspec.Struct, frozen=True):
+class Fault(msgspec.Struct, frozen=True):
+    """What was wrong; all four members are always there."""
+
     message: str
     type: str
     param: str | None
     code: str | None
 
 
-class _ErrorDocument(msgspec.Struct, frozen=True):
-    error: _Fault
+class ErrorDocument(msgspec.Struct, frozen=True):
+    """The body of every refusal, except under Anthropic's paths."""
+
+    error: Fault
 
 
 class ApiError(Exception):
@@ -63,22 +71,33 @@ class ApiError(Exception):
         retry_after: float | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
+        message = _shown(message)
         super().__init__(message)
         self.status = status
-        self.fault = _Fault(message, kind or (INVALID if status < 500 else SERVER), param, code)
+        param = None if param is None else _shown(param)
+        self.fault = Fault(message, kind or (INVALID if status < 500 else SERVER), param, code)
         self.headers = {"Cache-Control": "no-store", **(headers or {})}
         if retry_after is not None:
             self.headers["Retry-After"] = whole_seconds(retry_after)
 
     def document(self) -> bytes:
         """The error as a JSON object."""
-        return msgspec.json.encode(_ErrorDocument(self.fault))
+        return msgspec.json.encode(ErrorDocument(self.fault))
 
-    def response(self) -> web.Response:
-        """The error as an HTTP response."""
+    def response(self, document: bytes | None = None) -> web.Response:
+        """The error as an HTTP response; `document` is its body, where it is not OpenAI's."""
         return web.Response(
-            status=self.status, body=self.document(), content_type="application/json", headers=self.headers
+            status=self.status,
+            body=self.document() if document is None else document,
+            content_type="application/json",
+            headers=self.headers,
         )
+
+
+def _shown(text: str) -> str:
+    """As much of a text as a message should have, in what UTF-8 can carry: messages quote what was sent."""
+    shown = text if len(text) <= MESSAGE_LIMIT else f"{text[:MESSAGE_LIMIT]}…"
+    return shown if shown.isascii() else shown.encode(errors="replace").decode()
 
 
 def whole_seconds(seconds: float | None) -> str:
@@ -135,6 +154,12 @@ def _too_long(error: FrameTooLong) -> ApiError:
 @explained.register
 def _broken_body(_error: web.RequestPayloadError) -> ApiError:
     return ApiError(400, "The request's body could not be read to its end.", code="invalid_body")
+
+
+@explained.register
+def _too_deep(_error: RecursionError) -> ApiError:
+    # Only what a client has nested is as deep as that: none of our own functions calls itself.
+    return ApiError(400, "The body is nested too deeply.", code="invalid_value")
 
 
 @explained.register

@@ -30,9 +30,10 @@ _PAGE = """<!doctype html>
 <h1>Stoker</h1>
 <p>Phase: <strong>{phase}</strong>{warm}{reason}</p>
 <p>Model: {model}</p>
-<p>Send OpenAI requests to <code>{base}/v1</code>.</p>
+<p>Send OpenAI requests to <code>{base}/v1</code>, and Anthropic's to <code>{base}</code>.</p>
 <ul>
 <li><code>POST /v1/chat/completions</code>
+<li><code>POST /v1/messages</code>
 <li><a href="/v1/models"><code>GET /v1/models</code></a>
 <li><a href="/status"><code>GET /status</code></a>
 <li><a href="/readyz"><code>GET /readyz</code></a>
@@ -41,7 +42,9 @@ _PAGE = """<!doctype html>
 """
 
 
-class _Life(msgspec.Struct, frozen=True):
+class Life(msgspec.Struct, frozen=True):
+    """That it comes at all is the news."""
+
     live: bool = True
 
 
@@ -61,8 +64,8 @@ class Pages:
         ]
 
     async def live(self, _request: web.Request) -> web.Response:
-        """200, always: that it comes at all is the news."""
-        return _state(_Life())
+        """200, always."""
+        return _state(Life())
 
     async def ready(self, _request: web.Request) -> web.Response:
         """The readiness snapshot: 200 if ready, else 503 and when to ask again."""

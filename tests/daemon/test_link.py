@@ -32,6 +32,8 @@ from stoker.ipc.messages import (
     Result,
     Statistics,
     StoredList,
+    TokenLogprob,
+    ToolCall,
     Welcome,
 )
 from tests.fakes.fake_peer import FINISHED, GENERATE, USAGE, joined, linked
@@ -247,6 +249,26 @@ async def test_channels_are_kept_apart() -> None:
 
         assert isinstance(await mailbox.get(), Progress)
         assert [await mailbox.get(), await mailbox.get()] == [thought, word]
+
+
+async def test_joined_deltas_lose_nothing() -> None:
+    """Log probabilities are joined with their tokens, and a call stays between the texts before and after it."""
+
+    def said(token: int, text: str, *calls: ToolCall) -> Delta:
+        likely = TokenLogprob(token=token, bytes=(token,), logprob=-1.0)
+        return Delta(target=target, tokens=(token,), text=text, calls=calls, logprobs=(likely,))
+
+    async with linked() as (link, peer), link.ask(GENERATE) as (target, mailbox):
+        look, act = ToolCall(name="look", arguments="{}"), ToolCall(name="act", arguments="{}")
+        for delta in (said(1, "a"), said(2, "b", look), said(3, "c"), said(4, "", act)):
+            await peer.say(delta)
+        await settled()
+        first, second = await mailbox.get(), await mailbox.get()
+
+    assert isinstance(first, Delta)
+    assert isinstance(second, Delta)
+    assert [(delta.text, delta.calls) for delta in (first, second)] == [("ab", (look,)), ("c", (act,))]
+    assert [tuple(likely.token for likely in delta.logprobs) for delta in (first, second)] == [(1, 2), (3, 4)]
 
 
 async def test_slow_reader_stalls_nobody() -> None:

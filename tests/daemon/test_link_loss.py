@@ -9,7 +9,7 @@ import pytest
 
 from stoker.daemon.link import ProtocolBroken, RequestRefused, WorkerLost
 from stoker.ipc.errors import ErrorCode
-from stoker.ipc.messages import CacheFigures, Delta, Figures, Generate, Statistics, TextPrompt
+from stoker.ipc.messages import CacheFigures, ChatPrompt, Delta, Figures, Generate, Prompt, Statistics, TextPrompt
 from tests.fakes.fake_peer import FINISHED, GENERATE, FakePeer, joined, linked
 
 pytestmark = pytest.mark.anyio
@@ -58,12 +58,24 @@ async def test_refusal_in_the_middle_comes_after_what_was_said() -> None:
             await mailbox.get()
 
 
-@pytest.mark.parametrize("text", ["x" * (17 << 20), "\ud800"], ids=["over the frame limit", "not Unicode"])
-async def test_unsendable_request_is_refused(text: str) -> None:
+def nested(depth: int) -> ChatPrompt:
+    """A prompt with a message as deep as that."""
+    message: dict[str, Any] = {}
+    for _ in range(depth):
+        message = {"a": message}
+    return ChatPrompt(messages=(message,))
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [TextPrompt(text="x" * (17 << 20)), TextPrompt(text="\ud800"), nested(100_000)],
+    ids=["over the frame limit", "not Unicode", "nested too deeply"],
+)
+async def test_unsendable_request_is_refused(prompt: Prompt) -> None:
     """A request that no frame can carry is the request's fault: the worker and its other requests go on."""
     async with linked() as (link, peer), link.ask(GENERATE) as (target, mailbox):
         with pytest.raises(RequestRefused) as refused:
-            async with link.ask(Generate(prompt=TextPrompt(text=text))):
+            async with link.ask(Generate(prompt=prompt)):
                 pytest.fail("it cannot have been sent")
 
         assert refused.value.code == ErrorCode.INVALID_PROMPT

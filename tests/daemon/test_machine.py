@@ -10,39 +10,35 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
+from stoker.daemon.effects import AbandonWarmup, Effect, Kill, LoadModel, Spawn, Terminate, Warm
 from stoker.daemon.lifecycle import (
     EVENTS,
-    AbandonWarmup,
     DeadlinePassed,
     Drained,
-    Effect,
     Event,
     Exited,
     Greeted,
-    Kill,
     LinkLost,
     LoadAdvanced,
     Loaded,
     LoadFailed,
-    LoadModel,
     Outcome,
+    Outnumbered,
     Phase,
     Policy,
     Restart,
     Rewarm,
-    Spawn,
     Start,
     State,
     Stop,
-    Terminate,
-    Warm,
+    Unfit,
     WarmupEnded,
     WorkerEvent,
 )
 from stoker.daemon.machine import MEANINGLESS, TABLE, mermaid, step
 
 POLICY = Policy(restart_limit=3, restore_crash_limit=1, warmup_crash_limit=2)
-OPERATOR = st.sampled_from([Start(), Stop(), Restart(), Restart(cold=True), Rewarm(1), Rewarm(2)])
+OPERATOR = st.sampled_from([Start(), Stop(), Restart(), Restart(cold=True), Rewarm(1), Rewarm(2), Outnumbered(3)])
 
 
 def news(generation: int) -> st.SearchStrategy[Event]:
@@ -54,6 +50,7 @@ def news(generation: int) -> st.SearchStrategy[Event]:
                 LoadAdvanced(generation),
                 Loaded(generation),
                 LinkLost(generation, "lost"),
+                Unfit(generation, "silent"),
                 Drained(generation),
                 LoadFailed(generation, "no such model", fatal=True),
                 LoadFailed(generation, "no memory", fatal=False),
@@ -234,6 +231,7 @@ def _example(event_type: type[Event], generation: int) -> Event:
         Stop(),
         Restart(),
         Rewarm(7),
+        Outnumbered(5),
         DeadlinePassed(),
         Greeted(generation),
         LoadAdvanced(generation),
@@ -241,6 +239,7 @@ def _example(event_type: type[Event], generation: int) -> Event:
         LoadFailed(generation, "why", fatal=False),
         WarmupEnded(generation, Outcome.SUCCEEDED),
         LinkLost(generation, "why"),
+        Unfit(generation, "why"),
         Drained(generation),
         Exited(generation, "cause"),
     ]

@@ -6,26 +6,24 @@ from dataclasses import replace
 
 import pytest
 
+from stoker.daemon.effects import AbandonWarmup, Kill, LoadModel, Spawn, Terminate, Warm
 from stoker.daemon.lifecycle import (
-    AbandonWarmup,
     DeadlinePassed,
     Drained,
     Exited,
     Greeted,
-    Kill,
     LinkLost,
     LoadAdvanced,
     Loaded,
     LoadFailed,
-    LoadModel,
     Outcome,
     Phase,
     Policy,
     Restart,
-    Spawn,
     Start,
     State,
-    Warm,
+    Stop,
+    Unfit,
     WarmupEnded,
 )
 from stoker.daemon.machine import step
@@ -255,3 +253,47 @@ def test_exit_for_good_fails_without_retry() -> None:
     story.tell(Exited(1, "exited with code 78", fatal=True))
 
     assert (story.state.phase, story.state.reason) == (Phase.FAILED, "exited with code 78")
+
+
+@pytest.mark.parametrize("phase", [Phase.WARMING, Phase.READY])
+def test_unfit_worker_is_killed(phase: Phase) -> None:
+    """A worker that fell silent, or is poisoned, is killed; the cause of its death says which."""
+    story = Story().up_to(phase)
+
+    assert story.tell(Unfit(1, "silent: no token for 60 s in the middle of an answer")) == (Kill(1),)
+    story.tell(Exited(1, "ended by SIGKILL, as asked"))
+    assert story.state.departures[-1].cause == "silent: no token for 60 s in the middle of an answer"
+    assert not story.state.departures[-1].expected
+
+
+def test_unfit_worker_is_not_drained_any_longer() -> None:
+    """A stop doesn't wait for the answers of a worker that gives none."""
+    story = Story().up_to(Phase.READY)
+    story.tell(Stop())
+
+    assert story.tell(Unfit(1, "silent")) == (Terminate(1),)
+
+
+def test_lack_of_descriptors_counts_towards_no_limit() -> None:
+    """Spawns that failed for want of something shared are retried with growing pauses, and never end in `failed`."""
+    story = Story(Policy(restart_limit=1, backoff_jitter=0.0, backoff_cap=8.0))
+    story.tell(Start())
+    pauses = []
+    for generation in range(1, 31):
+        story.tell(Exited(generation, "could not be started: Too many open files", transient=True))
+        assert story.state.phase is Phase.BACKOFF
+        pauses.append((story.state.deadline or 0) - story.now)
+        story.until_deadline()
+
+    assert pauses[:5] == [1, 2, 4, 8, 8]
+    assert story.state.deaths == ()
+
+
+@pytest.mark.parametrize("phase", [Phase.STARTING, Phase.LOADING])
+def test_other_protocol_version_is_not_tried_again(phase: Phase) -> None:
+    """A worker of another protocol version has a successor of the same one: the slot fails at once."""
+    story = Story().up_to(phase)
+
+    assert story.tell(LinkLost(1, "the daemon speaks protocol 1, the worker 2", fatal=True)) == (Kill(1),)
+    story.tell(Exited(1, "ended by SIGKILL, as asked"))
+    assert (story.state.phase, story.state.reason) == (Phase.FAILED, "the daemon speaks protocol 1, the worker 2")

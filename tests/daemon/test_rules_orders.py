@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import pytest
 
+from stoker.daemon.effects import AbandonWarmup, Drain, Kill, RefuseRewarm, Spawn, Terminate, Warm
 from stoker.daemon.lifecycle import (
-    AbandonWarmup,
-    Drain,
     Drained,
     Exited,
-    Kill,
     Loaded,
     Outcome,
     Phase,
     Policy,
-    RefuseRewarm,
     Restart,
     Rewarm,
-    Spawn,
     Start,
     Stop,
-    Terminate,
-    Warm,
     WarmupEnded,
 )
 from tests.fakes.story import PREFIX, Story

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from stoker.daemon.lifecycle import Outcome, Policy, WarmupEnded
-from stoker.daemon.supervisor import REPORT_GRACE, RewarmRefused
+from stoker.daemon.rewarms import REPORT_GRACE, RewarmRefused
 from stoker.ipc.messages import WarmPrefix
 from tests.fakes.fake_life import NEVER, Course
 from tests.fakes.scene import Scene, supervised
@@ -143,13 +143,14 @@ async def test_only_one_life_at_a_time() -> None:
     """Through crashes and restarts, the next worker is made only after the last one was reaped."""
     overlaps: list[int] = []
     async with supervised(Course(dies=8), Course(kill=3), Course()) as scene:
-        make, scene.supervisor._make_life = scene.supervisor._make_life, None  # type: ignore[assignment]
+        slot = scene.supervisor._current
+        make = slot.make_life
 
         def checked(*arguments: Any) -> Any:
             overlaps.extend(life.generation for life in scene.lives if not life.reaped)
             return make(*arguments)
 
-        scene.supervisor._make_life = checked
+        slot.make_life = checked
         await scene.until("ready", generation=2)
         scene.lives[1].lose_link()
         await scene.until("ready", generation=3)

@@ -2,96 +2,33 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
-import signal
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field, replace
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeAlias
 
 import anyio
 import psutil
 import pytest
 
-from stoker.daemon.dispatch import Dispatch, Limits
-from stoker.daemon.life import Launch, WorkerLife
-from stoker.daemon.lifecycle import Policy
-from stoker.daemon.readiness import NOTHING_YET, Board
-from stoker.daemon.supervisor import Supervisor
-from stoker.ipc.control_messages import Readiness, RequestCounts
-from stoker.ipc.messages import Delta, Finished, WarmPrefix
+from stoker.daemon.life import Launch
+from stoker.ipc.control_messages import RequestCounts
+from stoker.ipc.messages import Delta, Finished
 from tests.fakes.fake_daemon import GENERATE, LOAD
 from tests.fakes.fake_scenario import COMMAND, answer, text_of
+from tests.fakes.house import EAGER, House, Open, housing
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_children")]
-
-DEADLINE = 40.0
-"""Seconds after which a wait in these tests has failed; none takes a tenth of it."""
-
-EAGER = Policy(healthy_after=0.0, backoff_base=0.01, backoff_cap=0.02, stop_grace=0.2)
-"""Restarts at once, so that tests wait for processes only."""
-
-
-@dataclass
-class House:
-    """A daemon's supervisor and dispatch over real processes."""
-
-    launch: Launch
-    policy: Policy
-    board: Board = field(default_factory=lambda: Board(NOTHING_YET))
-
-    def __post_init__(self) -> None:
-        self.supervisor = Supervisor(
-            self.policy, lambda *arguments: WorkerLife(arguments[0], self.launch, *arguments[1:]), self.board
-        )
-        self.dispatch = Dispatch(
-            self.board, lambda: self.supervisor.serving, lambda: self.supervisor.last_words, Limits()
-        )
-
-    async def until(self, condition: Callable[[Readiness], bool]) -> Readiness:
-        readiness = await self.board.wait(condition, DEADLINE)
-        assert condition(readiness), readiness
-        return readiness
-
-    async def ready(self, generation: int = 1) -> Readiness:
-        return await self.until(lambda r: r.ready and r.generation >= generation)
-
-    def kill(self) -> None:
-        """The system kills the worker."""
-        life = self.supervisor.life
-        assert life is not None
-        assert life.pid is not None
-        os.kill(life.pid, signal.SIGKILL)
-
-
-Open: TypeAlias = Callable[..., AbstractAsyncContextManager[House]]
 
 
 @pytest.fixture
 def opened(short_dir: Path) -> Open:
-    @asynccontextmanager
-    async def begin(scenario: object = "", policy: Policy = EAGER) -> AsyncIterator[House]:
-        environ = {**os.environ, "FAKE_WORKER": scenario if isinstance(scenario, str) else json.dumps(scenario)}
-        launch = Launch(
-            command=COMMAND,
-            environ=lambda generation: {**environ, "STOKER_GENERATION": str(generation)},
-            socket_dir=short_dir,
-            load=LOAD,
-            prefixes=(WarmPrefix(name="system", system="you are a kind machine"),),
-            sink=lambda _: None,
-        )
-        house = House(launch, policy)
-        async with anyio.create_task_group() as tasks:
-            house.supervisor.start()
-            tasks.start_soon(house.supervisor.run)
-            yield house
-            house.supervisor.stop()
-        assert house.board.current.phase == "down"
-        assert psutil.Process().children(recursive=True) == []
-
-    return begin
+    """`housing`, with a directory for the sockets already given."""
+    return functools.partial(housing, short_dir)
 
 
 async def test_killed_worker_is_replaced_unasked(opened: Open) -> None:
@@ -149,6 +86,42 @@ async def test_warmup_over_time_is_ready_and_keeps_its_part(opened: Open) -> Non
         reported = await house.until(lambda r: bool(r.warmup.prefixes))
         assert (reported.ready, reported.warm) == (True, False)
         assert reported.warmup.prefixes[0].tokens_warm < reported.warmup.prefixes[0].tokens
+
+
+async def test_lack_of_descriptors_is_waited_out(opened: Open) -> None:
+    """While no process can be started for want of descriptors, nothing is counted as a crash; then it goes on."""
+    async with opened(policy=replace(EAGER, restart_limit=1)) as house:
+        await house.ready()
+        with no_descriptors():
+            house.kill()
+            lacking = await house.until(lambda r: "Too many open files" in (r.reason or ""))
+            await house.until(lambda r: r.generation > lacking.generation + 4)
+        again = await house.ready(generation=2)
+
+        assert again.generation > 5
+        causes = [departure.cause for departure in house.supervisor.departures]
+        assert len(causes) == 2
+        assert "killed by SIGKILL" in causes[0]
+
+
+@contextmanager
+def no_descriptors() -> Iterator[None]:
+    """This process may open no further file; those that are open stay."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_other_protocol_version_fails_at_once(opened: Open) -> None:
+    """A worker that speaks another version of the protocol is one attempt, with both versions in the reason."""
+    async with opened({"hello": {"protocol": 99}}) as house:
+        failed = await house.until(lambda r: r.phase == "failed")
+
+        assert failed.generation == 1
+        assert "protocol 1, the worker 99" in (failed.reason or "")
 
 
 async def test_mute_worker_is_replaced(opened: Open) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import anyio
 
+from stoker.daemon.life import Life
 from stoker.daemon.lifecycle import Event, Policy
 from stoker.daemon.readiness import NOTHING_YET, Board
 from stoker.daemon.supervisor import Supervisor
@@ -22,13 +23,14 @@ class Scene:
 
     courses: tuple[Course, ...]
     policy: Policy
+    room: Callable[[Life], bool] = lambda _: False
     board: Board = field(default_factory=lambda: Board(NOTHING_YET))
     lives: list[FakeLife] = field(default_factory=list)
     seen: list[tuple[float, Readiness]] = field(default_factory=list)
     began: float = field(default_factory=anyio.current_time)
 
     def __post_init__(self) -> None:
-        self.supervisor = Supervisor(self.policy, self.make_life, self.board)
+        self.supervisor = Supervisor(self.policy, self.make_life, self.board, room=self.room)
 
     @property
     def now(self) -> float:
@@ -63,9 +65,9 @@ class Scene:
 
 
 @asynccontextmanager
-async def supervised(*courses: Course, policy: Policy | None = None) -> AsyncIterator[Scene]:
-    """A started supervisor, and what it does; it is cancelled at the end."""
-    scene = Scene(courses or (Course(),), policy or Policy(backoff_jitter=0.0))
+async def supervised(*courses: Course, policy: Policy | None = None, room: bool = False) -> AsyncIterator[Scene]:
+    """A started supervisor, and what it does; it is cancelled at the end. `room`: for two workers."""
+    scene = Scene(courses or (Course(),), policy or Policy(backoff_jitter=0.0), lambda _: room)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(scene.follow)
         await anyio.wait_all_tasks_blocked()

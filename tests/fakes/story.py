@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from stoker.daemon.effects import Effect
 from stoker.daemon.lifecycle import (
     DeadlinePassed,
-    Effect,
     Event,
     Greeted,
     Loaded,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from mlx_lm.utils import load_tokenizer
 
 from stoker.ipc.messages import ChatPrompt, TextPrompt, TokenPrompt
 from stoker.worker.chat import chat_tokens, flattened, prompt_tokens
@@ -113,3 +115,26 @@ def test_part_that_is_no_text_is_refused(part: Any) -> None:
 
     with pytest.raises(InvalidPrompt, match=f"type {kind!r}"):
         flattened(message([{"type": "text", "text": "look:"}, part]))
+
+
+@pytest.mark.parametrize("name", ["tools", "chat_template", "tokenize", "messages", "truncation"])
+def test_arguments_of_the_renderer_are_refused(name: str) -> None:
+    """Arguments that would change how the template is rendered, or which one, are refused by name."""
+    with pytest.raises(InvalidPrompt, match=name):
+        chat_tokens(Tokenizer(), [message("hi")], (), {name: "x"})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        ({}, "True:"),
+        ({"enable_thinking": False}, "False:"),
+        ({"enable_thinking": True, "reasoning_effort": "low"}, "True:low"),
+    ],
+)
+def test_template_arguments_reach_the_template(scripted_model: Path, arguments: dict[str, Any], shown: str) -> None:
+    """Through mlx-lm's wrapper, which passes `enable_thinking` itself, a request's arguments win."""
+    tokenizer = load_tokenizer(scripted_model)
+    tokenizer.chat_template = "{{ enable_thinking }}:{{ reasoning_effort }}"
+
+    assert tokenizer.decode(chat_tokens(tokenizer, [message("hi")], (), arguments)) == shown

@@ -108,6 +108,31 @@ def test_prefix_is_learned_when_seen_twice() -> None:
     assert ledger.best(3, NOW) == (again,)
 
 
+def test_what_a_client_wants_kept_is_learned_at_once() -> None:
+    """A request that says so is learned at first sight, counted from there, and not learned twice."""
+    ledger = Ledger()
+    learned = ledger.observe(chat("700 x"), NOW, lambda _: 700, keep=True)
+    again = ledger.observe(chat("700 x", user="again"), NOW + 5, lambda _: 0, keep=True)
+    assert learned is not None
+    assert again is not None
+
+    assert (learned.seen, learned.uses, learned.last, learned.tokens_saved) == (1, 1.0, NOW, 0)
+    assert (again.seen, again.tokens, again.tokens_saved) == (2, 700, 700)
+    assert ledger.record().sightings == {}
+
+
+def test_what_is_kept_has_limits_too() -> None:
+    """Too short, forgotten, or without an opening, a prompt is not learned, whoever wants it kept."""
+    ledger = Ledger()
+
+    assert ledger.observe(chat(), NOW, lambda _: LEAST_TOKENS - 1, keep=True) is None
+    assert ledger.observe(TextPrompt(text="x"), NOW, lambda _: 700, keep=True) is None
+    learned = ledger.observe(chat("700 x"), NOW, lambda _: 700, keep=True)
+    assert learned is not None
+    ledger.forget(learned.name, NOW)
+    assert ledger.observe(chat("700 x"), NOW + 1, lambda _: 700, keep=True) is None
+
+
 def test_text_of_what_was_seen_once_is_not_kept() -> None:
     """Of an opening seen once, the record has a checksum and nothing to read."""
     ledger = Ledger()

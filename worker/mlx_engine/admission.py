@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import mlx.core as mx
 import psutil
@@ -18,6 +19,8 @@ from .loading import LoadedModel
 USUAL_ANSWER = 2048
 """Tokens that memory is set aside for where a request names no `max_tokens`. The rest of a long context would refuse
 nearly every such request, and answers of this length are already rare."""
+MOST_LOGPROBS = 20
+"""As in OpenAI's API."""
 SHARE_OF_MACHINE = 0.8
 """Default memory limit as a share of all memory, like mlx's own: the rest is the user's."""
 
@@ -31,12 +34,14 @@ class Admitted:
         emitted: What earlier workers answered.
         limit: Most tokens of the answer, `emitted` included.
         chat: The prompt is a conversation.
+        tools: Those of a conversation.
     """
 
     prompt: list[int]
     emitted: list[int]
     limit: int
     chat: bool
+    tools: tuple[dict[str, Any], ...] = ()
 
     @property
     def tokens(self) -> list[int]:
@@ -50,7 +55,9 @@ def admit(loaded: LoadedModel, body: Generate) -> Admitted:
     Raises:
         InvalidRequest, InvalidPrompt, ContextExceeded: It is refused.
     """
-    sampling.check(body.sampling)
+    sampling.check(body.sampling, loaded.vocabulary)
+    if body.logprobs is not None and not 0 <= body.logprobs <= MOST_LOGPROBS:
+        raise InvalidRequest(f"logprobs is {body.logprobs}; give 0 to {MOST_LOGPROBS}, or none", field="logprobs")
     if body.max_tokens is not None and body.max_tokens <= 0:
         raise InvalidRequest(f"max_tokens is {body.max_tokens}; give at least 1, or none", field="max_tokens")
     prompt = prompt_tokens(loaded.tokenizer, body.prompt)
@@ -64,7 +71,8 @@ def admit(loaded: LoadedModel, body: Generate) -> Admitted:
             field="prompt",
         )
     limit = room if body.max_tokens is None else min(body.max_tokens, room)
-    return Admitted(prompt, list(body.emitted), limit, isinstance(body.prompt, ChatPrompt))
+    tools = body.prompt.tools if isinstance(body.prompt, ChatPrompt) else ()
+    return Admitted(prompt, list(body.emitted), limit, isinstance(body.prompt, ChatPrompt), tools)
 
 
 def check_ids(tokens: Sequence[int], vocabulary: int, field: str) -> None:

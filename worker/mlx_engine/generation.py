@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ...ipc.framing import Response
-from ...ipc.messages import Delta, Finished, Id, Usage
+from ...ipc.framing import ErrorResponse, Response
+from ...ipc.messages import Delta, Finished, Id, TokenLogprob, Usage
+from ..calls import Piece
+from ..errors import InvalidRequest
+from .choosing import Chooser
 from .prefill import Prefill
-from .sampling import Sampler
-from .text import Piece, TextStream
+from .text import TextStream
 
 
 @dataclass(slots=True)
@@ -26,10 +28,11 @@ class Generation:
         limit: Most tokens of the answer.
         planned: Length of the sequence that memory was set aside for.
         text: Has heard all tokens of the answer so far.
-        sampler: Its next call chooses the next token.
+        chooser: Its next call chooses the next token.
         submitted: When the request came, on the clock of `time.perf_counter`.
         cached: How many of `tokens` need no prefill; an estimate until `prefill` is there.
         prefill: While it is under way.
+        probe: It is a sign of life only, and leaves nothing behind.
     """
 
     id: Id
@@ -39,11 +42,12 @@ class Generation:
     limit: int
     planned: int
     text: TextStream
-    sampler: Sampler
+    chooser: Chooser
     submitted: float
     cached: int = 0
     prefill: Prefill | None = None
     first_token_at: float | None = None
+    probe: bool = False
 
     @property
     def remaining(self) -> int:
@@ -60,7 +64,12 @@ class Generation:
         if self.first_token_at is None:
             self.first_token_at = time.perf_counter()
         self.completion_tokens += 1
-        return deltas(self.id, token, self.text.add(token))
+        return deltas(self.id, token, self.text.add(token), self.chooser.told(token))
+
+    def refusal(self) -> ErrorResponse | None:
+        """Why the answer can't go on, by no fault of the engine."""
+        failure = self.chooser.failure
+        return InvalidRequest(failure, field="constraint").response(self.id) if failure else None
 
     def ending(self) -> Literal["stop", "length"] | None:
         """Whether the tokens heard so far end the answer."""
@@ -70,7 +79,8 @@ class Generation:
 
     def finished(self, reason: Literal["stop", "length", "cancelled"]) -> tuple[tuple[Delta, ...], Response]:
         """The result, and before it deltas for whatever part of the held-back text has another channel."""
-        *before, last = self.text.finish() or [Piece(self.text.channel, "")]
+        before = self.text.finish(complete=reason == "stop")
+        last = before.pop() if before and not before[-1].calls else Piece("normal", "")
         now = time.perf_counter()
         first = self.first_token_at or now
         result = Finished(
@@ -86,17 +96,22 @@ class Generation:
             prefill_seconds=round(first - self.submitted, 6),
             decode_seconds=round(now - first, 6),
         )
-        early = tuple(Delta(target=self.id, tokens=(), text=piece.text, channel=piece.channel) for piece in before)
-        return early, Response(self.id, result)
+        return tuple(_delta(self.id, piece) for piece in before), Response(self.id, result)
 
 
-def deltas(target: Id, token: int, pieces: Sequence[Piece]) -> tuple[Delta, ...]:
-    """One delta for each channel; the first carries the token."""
-    first, *others = pieces or [Piece("normal", "")]
-    return (
-        Delta(target=target, tokens=(token,), text=first.text, channel=first.channel),
-        *(Delta(target=target, tokens=(), text=piece.text, channel=piece.channel) for piece in others),
-    )
+def deltas(
+    target: Id, token: int, pieces: Sequence[Piece], logprobs: tuple[TokenLogprob, ...] = ()
+) -> tuple[Delta, ...]:
+    """One delta for each channel; the first carries the token, and its log probability where that is asked for."""
+    if not pieces:
+        return (Delta(target=target, tokens=(token,), logprobs=logprobs),)
+    first, *others = pieces
+    return _delta(target, first, (token,), logprobs), *(_delta(target, piece) for piece in others)
+
+
+def _delta(target: Id, piece: Piece, tokens: tuple[int, ...] = (), logprobs: tuple[TokenLogprob, ...] = ()) -> Delta:
+    channel, text, calls = piece.channel, piece.text, piece.calls
+    return Delta(target=target, tokens=tokens, text=text, channel=channel, calls=calls, logprobs=logprobs)
 
 
 def replay(text: TextStream, emitted: Sequence[int], ends: frozenset[int]) -> Literal["stop"] | None:

@@ -22,7 +22,7 @@ def is_trimmable(kv: Sequence[Any]) -> bool:
 
 
 def is_batchable(kv: Sequence[Any]) -> bool:
-    """Whether mlx-lm's batch generator takes caches with a history of this kind."""
+    """Whether mlx-lm can merge caches of this kind into one of a batch."""
     return all(hasattr(layer, "merge") and is_batchable(getattr(layer, "caches", ())) for layer in kv)
 
 

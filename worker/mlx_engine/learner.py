@@ -42,10 +42,18 @@ class Learner:
         """What went wrong with the file."""
         return tuple(note for note in (self._file.put_aside, self._file.unwritten) if note)
 
-    def observe(self, prompt: Prompt) -> None:
-        """Count a request, as it goes to the template. An opening's second sight costs some milliseconds."""
-        self._file.ledger.observe(prompt, self._clock(), lambda opening: len(self.prefix(opening).tokens))
+    def observe(self, prompt: Prompt, *, keep: bool = False) -> None:
+        """Count a request, as it goes to the template. To learn its opening costs some milliseconds.
+
+        Args:
+            prompt: The request's.
+            keep: Learn it at first sight.
+        """
+        self._file.ledger.observe(prompt, self._clock(), self._length, keep=keep)
         self._file.changed()
+
+    def _length(self, opening: Opening) -> int:
+        return len(self.prefix(opening).tokens)
 
     def prefix(self, opening: Opening) -> SharedPrefix:
         """What all chats with this opening share."""

@@ -45,8 +45,9 @@ class LoadedModel:
         name: Id that clients may use.
         context: Most tokens of prompt and answer together.
         vocabulary: Token ids below this are safe to embed; others would kill the process.
+        width: Of its logits.
         trimmable: Whether its KV can be cut to any common prefix.
-        batchable: Whether the batch generator takes its KV.
+        batchable: Whether its KV can be merged into a batch's.
         cost: Memory of its KV.
         folder: Where its files are.
         sample: A KV cache that holds some tokens: the kinds, shapes and dtypes of all others.
@@ -57,6 +58,7 @@ class LoadedModel:
     name: str
     context: int
     vocabulary: int
+    width: int
     trimmable: bool
     batchable: bool
     cost: KvCost
@@ -140,7 +142,8 @@ def _tested(folder: Path, model: Any, tokenizer: Any, name: str, context: int) -
             f"the model in {folder} answers its self-test with numbers that are not finite: weights are damaged",
             remedy=FETCH_AGAIN,
         )
-    vocabulary = min([int(logits.shape[-1]), *embedding_rows(model)])
+    width = int(logits.shape[-1])
+    vocabulary = min([width, *embedding_rows(model)])
     _check_vocabulary(folder, tokenizer, vocabulary)
     return LoadedModel(
         model=model,
@@ -148,6 +151,7 @@ def _tested(folder: Path, model: Any, tokenizer: Any, name: str, context: int) -
         name=name,
         context=context,
         vocabulary=vocabulary,
+        width=width,
         trimmable=is_trimmable(kv),
         batchable=is_batchable(kv),
         cost=KvCost.of(kv),

@@ -12,7 +12,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -25,7 +25,9 @@ from ..normalise import normalised
 from ..prefix_cache import PrefixCache
 from .admission import Admitted, MemoryGuard, admit, planned_length
 from .background import NAME, Background
-from .decoding import Decoded, Decoder, Held, Start, decoder_for, normalized
+from .batching import decoder_for
+from .choosing import Chooser, Choosers
+from .decoding import Decoded, Decoder, Held, Start
 from .disk import Disk
 from .generation import Generation, replay
 from .learner import Learner
@@ -33,7 +35,6 @@ from .loading import LoadedModel
 from .planning import Plan, Planner
 from .prefill import Pace, Prefill
 from .renewal import Renewal
-from .sampling import sampler_for
 from .text import TextStream
 from .warming import WarmJob
 
@@ -86,6 +87,7 @@ class Scheduler:
         self._warming: deque[WarmJob] = deque()
         self._planner = Planner(loaded, self.cache, normalise=self._normalise)
         self._background = Background(self._unasked, Renewal(self._planner))
+        self._choosers = Choosers(loaded)
         self._decoder = self._new_decoder()
 
     @property
@@ -122,17 +124,26 @@ class Scheduler:
         prompt = normalised(body.prompt, normalise=self._normalise)
         body = msgspec.structs.replace(body, prompt=prompt)
         admitted = admit(self.loaded, body)
-        if self._learner is not None and not body.emitted:  # else it was counted before its worker died
-            self._learner.observe(prompt)
-        text = TextStream(self.loaded.tokenizer, admitted.prompt, body.stop, chat=admitted.chat)
+        chooser = self._choosers.chooser(body, admitted.prompt)
+        # A request that goes on was counted before its worker died; a probe is nobody's.
+        if self._learner is not None and not (body.emitted or body.probe):
+            self._learner.observe(prompt, keep=body.keep)
+        text = TextStream(
+            self.loaded.tokenizer,
+            admitted.prompt,
+            body.stop,
+            chat=admitted.chat,
+            tools=admitted.tools,
+            parallel=body.parallel_calls,
+        )
         ended = replay(text, admitted.emitted, self._ends)
-        generation = self._new_generation(request_id, body, admitted, text, submitted)
+        generation = self._new_generation(request_id, body, admitted, submitted, text=text, chooser=chooser)
         if ended or generation.left <= 0 or len(admitted.tokens) >= self.loaded.context:
             self._finish([], generation, ended or "length")  # the earlier worker died before it could say so
             return
         self._make_room(generation)
         self._waiting[request_id] = generation
-        generation.cached = self.cache.covered(generation.tokens[:-1])
+        generation.cached = 0 if body.probe else self.cache.covered(generation.tokens[:-1])
         self._progress(generation, generation.cached)
 
     def count(self, prompt: Prompt) -> TokenCount:
@@ -145,7 +156,14 @@ class Scheduler:
         return TokenCount(tokens=len(prompt_tokens(self.loaded.tokenizer, prompt)))
 
     def _new_generation(
-        self, request_id: Id, body: Generate, admitted: Admitted, text: TextStream, submitted: float
+        self,
+        request_id: Id,
+        body: Generate,
+        admitted: Admitted,
+        submitted: float,
+        *,
+        text: TextStream,
+        chooser: Chooser,
     ) -> Generation:
         return Generation(
             id=request_id,
@@ -155,8 +173,9 @@ class Scheduler:
             limit=admitted.limit,
             planned=planned_length(admitted, asked=body.max_tokens),
             text=text,
-            sampler=sampler_for(body.sampling, len(admitted.emitted)),
+            chooser=chooser,
             submitted=submitted,
+            probe=body.probe,
         )
 
     def _make_room(self, newcomer: Generation) -> None:
@@ -194,10 +213,10 @@ class Scheduler:
         if generation := self._waiting.pop(target, None):
             prefill = generation.prefill
             if prefill is not None and prefill.done > generation.cached:
-                self._keep(Held(prefill.tokens[: prefill.done], prefill.kv))
+                self._keep(generation, Held(prefill.tokens[: prefill.done], prefill.kv))
             self._finish([], generation, "cancelled")
         elif generation := self._decoding.pop(target, None):
-            self._keep(self._decoder.remove(target))
+            self._keep(generation, self._decoder.remove(target))
             self._finish([], generation, "cancelled")
         for job in [job for job in self._warming if job.id == target]:
             job.cancel()
@@ -237,7 +256,7 @@ class Scheduler:
             self._progress(generation, prefill.done)
             if logits is not None:
                 del self._waiting[generation.id]
-                self._begin(generation, prefill, int(generation.sampler(normalized(logits)).item()))
+                self._begin(generation, prefill, int(generation.chooser.choose(None, logits).item()))
         except Exception:
             # mlx raises RuntimeError, ValueError and others; this sequence's arrays are its own, so nobody else's
             # tokens are touched.
@@ -247,32 +266,40 @@ class Scheduler:
 
     def _started(self, generation: Generation) -> Prefill:
         """Looked up only now: a request before this one may have left what this one needs."""
-        hit = self.cache.lookup(generation.tokens)
-        kv, cached = (hit.kv, hit.length) if hit else (None, 0)
-        if self._disk is not None:
-            most = QUICKLY_READ if self._decoding else sys.maxsize
-            if restored := self._disk.restore(generation.tokens[:-1], cached, most):
-                kv, cached = restored.kv, restored.length
+        kv, cached = (None, 0) if generation.probe else self._found(generation.tokens)
         prefill = Prefill(
             self.loaded.model, generation.tokens, kv, cached, chunk_seconds=self._chunk_seconds, pace=self._pace
         )
         generation.prefill, generation.cached = prefill, cached
         return prefill
 
+    def _found(self, tokens: list[int]) -> tuple[list[Any] | None, int]:
+        """The KV of the longest beginning that is resident, or on disk and longer; and its length."""
+        hit = self.cache.lookup(tokens)
+        kv, cached = (hit.kv, hit.length) if hit else (None, 0)
+        if self._disk is not None:
+            most = QUICKLY_READ if self._decoding else sys.maxsize
+            if restored := self._disk.restore(tokens[:-1], cached, most):
+                return restored.kv, restored.length
+        return kv, cached
+
     def _begin(self, generation: Generation, prefill: Prefill, token: int) -> None:
         """The prompt is in the KV and the first token known."""
         generation.prefill = None
         held = Held(prefill.tokens, prefill.kv)
+        if refusal := generation.refusal():
+            self._tell([], [refusal])
+            return
         if token in self._ends:
-            self._keep(held)
+            self._keep(generation, held)
             self._finish([], generation, "stop")
             return
         deltas = list(generation.hear(token))
         if reason := generation.ending():
-            self._keep(held)
+            self._keep(generation, held)
             self._finish(deltas, generation, reason)
             return
-        start = Start(generation.id, held.tokens, held.kv, token, generation.left, generation.sampler)
+        start = Start(generation.id, held.tokens, held.kv, token, generation.left, generation.chooser)
         self._decoder.add(start)
         self._decoding[generation.id] = generation
         self._tell(deltas, [])
@@ -286,7 +313,7 @@ class Scheduler:
             for item in decoded:
                 self._take(item, deltas, results)
         except Exception:
-            # The batch generator advances all sequences' KV before it fails, so all of them are lost.
+            # All sequences' KV was advanced before it failed, so all of them are lost.
             log.exception("decoding failed")
             results += [self._failure(generation) for generation in self._decoding.values()]
             self._decoding.clear()
@@ -298,23 +325,28 @@ class Scheduler:
 
     def _take(self, item: Decoded, deltas: list[Delta], results: list[Frame]) -> None:
         generation = self._decoding[item.key]
+        if refusal := generation.refusal():
+            self._decoder.remove(item.key)
+            results.append(refusal)
+            del self._decoding[item.key]
+            return
         if item.ended != "stop":
             deltas += generation.hear(item.token)
         if reason := generation.ending() or item.ended:
             early, result = generation.finished(reason)
-            self._keep(item.held or self._decoder.remove(item.key))
+            self._keep(generation, item.held or self._decoder.remove(item.key))
             deltas += early
             results.append(result)
             del self._decoding[item.key]
 
     def _new_decoder(self) -> Decoder:
-        return decoder_for(self.loaded.model, self._ends, self._max_batch, batchable=self.loaded.batchable)
+        return decoder_for(self.loaded.model, self._ends, batchable=self.loaded.batchable)
 
     # -- what is left ----------------------------------------------------------------------------------------
 
-    def _keep(self, held: Held | None) -> None:
+    def _keep(self, generation: Generation, held: Held | None) -> None:
         """A conversation goes on more often than not; then its next turn begins with these tokens."""
-        if held is not None and held.tokens:
+        if held is not None and held.tokens and not generation.probe:
             self.cache.put(held.tokens, held.kv, exact_only=not self.loaded.trimmable)
 
     def _finish(self, deltas: list[Delta], generation: Generation, reason: Reason) -> None:

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from stoker.daemon.cli.words import age, duration, headline, prefixes, printable, size
+from stoker.daemon.cli.words import activity, age, duration, headline, prefixes, printable, size
+from stoker.daemon.lifecycle import Phase
 from stoker.ipc.control_messages import PrefixStatus, ProgressStatus
 from tests.fakes.fake_steward import LOADING, PREFIX, changed
 
@@ -68,3 +69,9 @@ def test_progress_is_shown_with_its_unit() -> None:
     assert headline(changed(LOADING, progress=progress)) == (
         "not ready: downloading the model, 1,000,000 of 2,000,000 bytes (generation 1)"
     )
+
+
+@pytest.mark.parametrize("phase", Phase, ids=lambda phase: phase.value)
+def test_each_phase_has_words(phase: Phase) -> None:
+    """Any phase can be told, also that of a worker which counts as ready but is being ended."""
+    assert "generation 7" in activity(changed(LOADING, phase=phase.value, progress=None, generation=7))

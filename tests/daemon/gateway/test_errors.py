@@ -26,3 +26,17 @@ def test_retry_after_is_a_whole_number_and_never_now(given: float | None, said: 
 def test_conversation_over_the_frame_limit_is_a_413() -> None:
     """What is too long for the worker's socket is the client's to shorten."""
     assert explained(FrameTooLong(16)).status == 413
+
+
+def test_message_is_short_and_can_be_sent() -> None:
+    """What a message quotes of a request is cut short, and what UTF-8 can't carry is replaced."""
+    error = json.loads(ApiError(400, "no: \ud800" + "x" * 100_000, param="\ud800").document())["error"]
+
+    assert error["message"].startswith("no: ?xxx")
+    assert len(error["message"]) < 1100
+    assert error["param"] == "?"
+
+
+def test_what_is_nested_too_deeply_is_the_clients() -> None:
+    """Where the interpreter's depth is used up, a body is to blame."""
+    assert explained(RecursionError()).status == 400

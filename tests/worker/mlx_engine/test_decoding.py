@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from mlx_lm.utils import load_model
 
-from stoker.ipc.messages import Id, Sampling
-from stoker.worker.mlx_engine.decoding import BatchDecoder, Decoded, Decoder, SequentialDecoder, Start, decoder_for
+from stoker.ipc.messages import Id
+from stoker.worker.mlx_engine.batching import BatchDecoder
+from stoker.worker.mlx_engine.choosing import Chooser
+from stoker.worker.mlx_engine.decoding import Decoded, Decoder, SequentialDecoder, Start
 from stoker.worker.mlx_engine.prefill import Prefill
-from stoker.worker.mlx_engine.sampling import sampler_for
+from stoker.worker.mlx_engine.sampling import GREEDY
 from tests.fakes.tiny_models import PROBES, Kind, greedy
 
 PROMPTS = [list(probe.encode()) for probe in PROBES]
@@ -21,7 +23,8 @@ NEVER = (256,)
 Make = Callable[[Any, tuple[int, ...]], Decoder]
 
 MAKERS: dict[str, Make] = {
-    "batch": lambda model, ends: BatchDecoder(model, ends, 4),
+    "batch": lambda model, ends: BatchDecoder(model, ends, ahead=False),
+    "ahead": lambda model, ends: BatchDecoder(model, ends, ahead=True),
     "sequential": SequentialDecoder,
 }
 
@@ -41,7 +44,7 @@ def start(model: Any, prompt: list[int], most: int, key: Id = 1) -> Start:
     prefill = Prefill(model, prompt)
     while prefill.remaining:
         prefill.step()
-    return Start(key, prompt, prefill.kv, greedy(model, prompt, 1)[0], most, sampler_for(Sampling(), 1))
+    return Start(key, prompt, prefill.kv, greedy(model, prompt, 1)[0], most, Chooser(GREEDY))
 
 
 def drained(decoder: Decoder, steps: int = 100) -> list[Decoded]:
@@ -135,9 +138,3 @@ def test_bytes_are_counted(llama: Any, make: Make) -> None:
 
     assert empty == 0
     assert decoder.nbytes >= len(PROMPTS[0]) * 512
-
-
-def test_kind_follows_the_cache(llama: Any) -> None:
-    """KV caches that can't be merged are decoded one by one."""
-    assert isinstance(decoder_for(llama, NEVER, 4, batchable=True), BatchDecoder)
-    assert isinstance(decoder_for(llama, NEVER, 4, batchable=False), SequentialDecoder)

@@ -74,6 +74,18 @@ def test_once_is_not_learned(tiny_llama: Path, tmp_path: Path) -> None:
     assert worker.learned() == ()
 
 
+def test_what_a_client_wants_kept_is_warm_at_the_next_start(tiny_llama: Path, tmp_path: Path) -> None:
+    """One request with `keep` is enough: the next worker warms its opening, and the next request reuses it."""
+    first = Worker(tiny_llama, tmp_path)
+    first.generate(chat(SYSTEM, "hello", keep=True))
+    first.end()
+    second = Worker(tiny_llama, tmp_path)
+    second.warm(learned=True)
+    warm = second.generate(chat(SYSTEM, "and now?")).finished
+
+    assert warm.usage.cached_tokens > len(SYSTEM)
+
+
 def test_a_resumed_request_counts_once(tiny_llama: Path, tmp_path: Path) -> None:
     """A request that goes on where another worker died was counted there."""
     worker = Worker(tiny_llama, tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import mlx.core as mx
 import pytest
@@ -79,15 +80,45 @@ def test_low_temperature_sharpens() -> None:
     assert {int(sampler(LOGPROBS).item()) for _ in range(50)} == {0}
 
 
-@pytest.mark.parametrize("temperature", [-0.1, math.nan, math.inf])
-def test_impossible_temperature(temperature: float) -> None:
-    """A temperature below 0, or no number, is refused by name."""
-    with pytest.raises(InvalidRequest, match="temperature"):
-        check(Sampling(temperature=temperature))
+IMPOSSIBLE: list[dict[str, Any]] = [
+    *({"temperature": value} for value in (-0.1, math.nan, math.inf)),
+    *({"top_p": value} for value in (0.0, -1.0, 1.1, math.nan)),
+    {"top_k": -1},
+    *({"min_p": value} for value in (-0.1, 1.5, math.nan)),
+    {"presence_penalty": math.nan},
+    {"frequency_penalty": math.inf},
+    *({"repetition_penalty": value} for value in (0.0, -1.0, math.inf)),
+    *({"logit_bias": {token: bias}} for token, bias in ((-1, 1.0), (4, 1.0), (1, math.nan))),
+]
 
 
-@pytest.mark.parametrize("top_p", [0.0, -1.0, 1.1, math.nan])
-def test_impossible_top_p(top_p: float) -> None:
-    """A top_p that isn't above 0 and at most 1 is refused by name."""
-    with pytest.raises(InvalidRequest, match="top_p"):
-        check(Sampling(top_p=top_p))
+@pytest.mark.parametrize("values", IMPOSSIBLE, ids=repr)
+def test_impossible_values(values: dict[str, Any]) -> None:
+    """A value that can't be meant is refused, with the field's name."""
+    (field,) = values
+    with pytest.raises(InvalidRequest, match=field) as refusal:
+        check(Sampling(**values), vocabulary=4)
+
+    assert refusal.value.data.field == field
+
+
+def test_limits_are_allowed() -> None:
+    """The outermost values that can be meant are taken."""
+    check(Sampling(min_p=1.0, top_k=10**6, top_p=1.0, logit_bias={0: -100.0, 3: 100.0}), vocabulary=4)
+    check(Sampling(presence_penalty=-2.0, frequency_penalty=2.0, repetition_penalty=0.1), vocabulary=4)
+
+
+def kept(**how: Any) -> set[int]:
+    """Which tokens of four are ever drawn."""
+    sampler = sampler_for(Sampling(temperature=5.0, seed=1, **how), 0)
+    return {int(sampler(LOGPROBS).item()) for _ in range(200)}
+
+
+def test_only_so_many_are_drawn() -> None:
+    """`top_k` and `min_p` leave the likeliest, together only what both leave; a top_k beyond the vocabulary all."""
+    assert kept() == kept(top_k=4) == kept(top_k=99) == {0, 1, 2, 3}
+    assert kept(top_k=1) == {0}
+    assert kept(top_k=2) == {0, 1}
+    assert kept(min_p=0.29) == {0, 1, 2}
+    assert kept(min_p=1.0) == {0}
+    assert kept(min_p=0.29, top_k=2, top_p=0.99) == {0, 1}

@@ -326,3 +326,18 @@ def test_failure_of_one_prefill_is_its_own(tiny_llama: Path, monkeypatch: pytest
 
     assert core.finish(doomed).error.data.retryable
     assert core.finish(running).tokens == alone
+
+
+@each_kind
+def test_probe_leaves_nothing_behind(tiny_model: Kinds, kind: Kind, tmp_path: Path) -> None:
+    """A probe computes one token, looks nothing up, and leaves cache, figures and what was learned as they were."""
+    core = DrivenCore(tiny_model(kind), state_dir=str(tmp_path))
+    core.generate(chat(SYSTEM, "hello", 4))
+    before = core.scheduler.cache.statistics(), core.scheduler.cache.entries()
+    for _ in range(3):
+        answer = core.generate(Generate(prompt=TokenPrompt(tokens=(0,)), max_tokens=1, probe=True))
+        assert answer.finished.usage.cached_tokens == 0
+        assert answer.finished.usage.completion_tokens <= 1
+
+    assert (core.scheduler.cache.statistics(), core.scheduler.cache.entries()) == before
+    assert core.scheduler.idle

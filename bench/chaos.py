@@ -1,0 +1,182 @@
+"""Chaos: storms of kills, stops and restarts under load, and the figures that survival promises.
+
+python bench/chaos.py                     everything: about 15 minutes on two quiet cores
+python bench/chaos.py --quick             does it work? about a minute
+python bench/chaos.py --only fake --requests 2000 --strikes 200 --seed 7
+
+exit code: 0 all promises held; 1 one was broken (a figure not reached on a busy machine is none); 2 not measured
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+sys.path[0] = str(Path(__file__).resolve().parents[1])  # run as a script, Python knows this folder, not its parent
+
+from rich.console import Console  # noqa: E402 - after the line above
+
+from bench import survival_figures as figures  # noqa: E402
+from bench.chaos_faults import SIGNALS  # noqa: E402
+from bench.children import own_folder  # noqa: E402
+from bench.command import FAILURES, count  # noqa: E402
+from bench.machine import machine, versions  # noqa: E402
+from bench.report import Report, Section  # noqa: E402
+from bench.storms import Plan, storm  # noqa: E402
+from bench.tables import markdown, show  # noqa: E402
+from tests.fakes.fake_scenario import COMMAND  # noqa: E402
+
+RESULTS = Path(__file__).parent / "results"
+
+FAKE = {"STOKER_WORKER_COMMAND": ",".join(COMMAND), "FAKE_WORKER": '{"generate": {"tokens_per_second": 400}}'}
+"""Workers that answer without a model, at a pace at which a strike mostly finds them at work."""
+
+KILLS = {"kill": 8, "term": 1, "abort": 1}
+STORMS: Mapping[str, tuple[Plan, Plan]] = {
+    "fake": (Plan("fake", 10_000, 1000, KILLS), Plan("fake", 100, 10, KILLS)),
+    "tiny": (
+        Plan("tiny", 500, 50, KILLS, clients=4, tokens=(60, 240)),
+        Plan("tiny", 20, 2, KILLS, clients=4, tokens=(60, 240)),
+    ),
+    "restarts": (
+        Plan("restarts", 2000, 100, {"restart": 1}, early=0.0),
+        Plan("restarts", 60, 3, {"restart": 1}, early=0.0),
+    ),
+    "in-place": (
+        Plan("in-place", 2000, 100, {"restart": 1}, early=0.0),
+        Plan("in-place", 60, 3, {"restart": 1}, early=0.0),
+    ),
+}
+"""In full, and quick."""
+
+FIGURES: Mapping[str, Callable[[Path, bool], Section]] = {
+    "comeback": figures.comeback,
+    "silence": figures.silence,
+    "patience": figures.patience,
+}
+
+SECTIONS = (*STORMS, *FIGURES)
+
+
+def kinds(text: str) -> Mapping[str, int]:
+    """`kill=8,restart=1`."""
+    try:
+        pairs = dict(part.split("=") for part in text.split(","))
+        given = {name: int(weight) for name, weight in pairs.items()}
+    except ValueError:
+        given = {}
+    known = (*SIGNALS, "restart")
+    if not given or not all(name in known and 0 < weight <= 1000 for name, weight in given.items()):
+        raise argparse.ArgumentTypeError(f"{text!r}: give weights of {', '.join(known)}, like kill=8,restart=1")
+    return given
+
+
+def parser() -> argparse.ArgumentParser:
+    """All options."""
+    options = argparse.ArgumentParser(
+        prog="bench/chaos.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument("--only", choices=SECTIONS, nargs="+", default=SECTIONS, help="which parts (default: all)")
+    options.add_argument("--quick", action="store_true", help="tiny amounts: to see that it works")
+    options.add_argument("--seed", type=count, default=1, help="of the requests and the strikes (default 1)")
+    options.add_argument("--requests", type=_many, help="of each storm")
+    options.add_argument("--strikes", type=_many, help="of each storm")
+    options.add_argument("--clients", type=count, help="of each storm")
+    options.add_argument("--kinds", type=kinds, help="faults and their weights, like kill=8,term=1,stop=1,restart=1")
+    options.add_argument("--json", type=Path, metavar="PATH", help="default: bench/results/chaos-DATE.json")
+    options.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables as Markdown too")
+    return options
+
+
+def _many(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 1_000_000:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number from 1 to 1000000")
+    return int(text)
+
+
+def plan_of(name: str, options: argparse.Namespace) -> Plan:
+    """A storm with what was asked for."""
+    plan = STORMS[name][options.quick]
+    given = {key: getattr(options, key) for key in ("requests", "strikes", "clients", "kinds")}
+    return replace(plan, seed=options.seed, **{key: value for key, value in given.items() if value is not None})
+
+
+def settings_of(name: str, home: Path) -> Mapping[str, str]:
+    """What distinguishes a storm's daemon."""
+    if name == "tiny":
+        from tests.fakes.tiny_models import write_tiny_model  # noqa: PLC0415 - the other storms need no mlx
+
+        return {"STOKER_MODEL": str(write_tiny_model("llama", home / "tiny-llama"))}
+    return FAKE | ({"STOKER_REPLACEMENT": "in-place"} if name == "in-place" else {})
+
+
+def run(options: argparse.Namespace, say: Callable[[str], None]) -> tuple[Section, ...]:
+    """All parts that were asked for, each in a folder of its own."""
+    sections = []
+    for name in options.only:
+        say(name)
+        with own_folder() as home:
+            if name in FIGURES:
+                sections.append(FIGURES[name](home, options.quick))
+            else:
+                sections.append(storm(home, settings_of(name, home), plan_of(name, options)))
+    return tuple(sections)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, show, write; the exit code."""
+    given = sys.argv[1:] if arguments is None else arguments
+    options = parser().parse_args(given)
+    signal.signal(signal.SIGTERM, _ended)
+    started = time.monotonic()
+
+    def say(what: str) -> None:
+        print(f"[{time.monotonic() - started:4.0f} s] {what}", file=sys.stderr, flush=True)
+
+    facts = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "versions": versions(),
+        "quick": options.quick,
+    }
+    try:
+        sections = run(options, say)
+    except KeyboardInterrupt:
+        say("interrupted; everything that was started is stopped")
+        return 130
+    except FAILURES as error:
+        say(f"not measured: {str(error) or repr(error)}")
+        return 2
+    report = Report(f"python bench/chaos.py {shlex.join(given)}".rstrip(), facts, sections)
+    show(report, Console(width=150))
+    _write(report, options)
+    return 0 if report.correct else 1
+
+
+def _write(report: Report, options: argparse.Namespace) -> None:
+    stamp = str(report.facts["date"])[:16].replace(":", "")
+    path = options.json or RESULTS / f"chaos-{stamp}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report.data(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(f"written: {path}", file=sys.stderr)
+    if options.markdown:
+        options.markdown.write_text(markdown(report), encoding="utf-8")
+
+
+def _ended(_signal: int, _frame: FrameType | None) -> NoReturn:
+    """TERM unwinds like Ctrl-C, so that nothing stays behind."""
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())
