@@ -45,7 +45,7 @@ from .life import Launch, Life, WorkerLife
 from .lifecycle import Event, Policy
 from .link import RequestRefused, WorkerLost
 from .model_path import EMBEDDED
-from .prefixes import KnownPrefixes, latest
+from .prefixes import KnownPrefixes, latest, reuse_note
 from .process import LineSink
 from .pulse import Budgets
 from .readiness import NOTHING_YET, Board
@@ -55,6 +55,7 @@ from .settings import Settings
 from .steward import Refusal
 from .supervisor import Supervisor
 from .suspects import cause_of
+from .warmups import in_order
 
 Reader: TypeAlias = Callable[[Board], Coroutine[Any, Any, None]]
 """Follows the board beside the daemon, and is cancelled with it."""
@@ -278,7 +279,7 @@ class Service:
             rates=Rates(prompt_tps=figures.prompt_tps, generation_tps=figures.generation_tps) if figures else Rates(),
             last_words=self.supervisor.last_words,
             logs={name: str(self._settings.log_dir / f"{name}.log") for name in ("daemon", "worker")},
-            notes=self._notes,
+            notes=(*self._notes, *reuse_note(life.loaded if life else None)),
         )
 
     async def _refresh_figures(self) -> None:
@@ -360,18 +361,10 @@ def _launch(settings: Settings, sink: LineSink, command: Sequence[str], openblas
         environ=lambda generation: worker_environment(os.environ, generation, openblas),
         socket_dir=settings.runtime_dir,
         load=load,
-        prefixes=_prefixes(settings),
+        prefixes=in_order(settings.warmup, settings.warmup_system_file),
         sink=sink,
         budgets=lambda: _budgets(settings),
     )
-
-
-def _prefixes(settings: Settings) -> tuple[WarmPrefix, ...]:
-    """What is warmed at each start, in this order. Who configures prompts doesn't want the built-in one besides."""
-    prompt = settings.warmup_system_file
-    if prompt is None and settings.warmup:
-        return settings.warmup
-    return (*settings.warmup, WarmPrefix(name="system", file=str(prompt) if prompt else None))
 
 
 def _openblas_note(openblas: Path | None) -> tuple[str, ...]:
