@@ -8,28 +8,32 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from http.client import HTTPException
 from itertools import pairwise
 from pathlib import Path
 from subprocess import SubprocessError
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TypeAlias
 
+import aiohttp
 import psutil
 from rich.console import Console
 
 from bench import daemon_cost, peer, runs, starts
 from bench.children import BenchmarkError, own_folder
 from bench.machine import machine, versions
-from bench.report import Report
+from bench.report import Json, Report, Section
 from bench.subject import SETTINGS
 from bench.tables import markdown, show
 from bench.trials import Plan
 from stoker.ipc.control import ClientError
 
-FAILURES = (BenchmarkError, ClientError, OSError, HTTPException, SubprocessError, psutil.Error)
+Measure: TypeAlias = Callable[[Path, argparse.Namespace, runs.Say], list[Section]]
+"""Measures, in a folder that is gone afterwards, with these options."""
+
+FAILURES = (BenchmarkError, ClientError, OSError, HTTPException, aiohttp.ClientError, SubprocessError, psutil.Error)
 """What keeps a run from being measured: processes that don't come up, die, or don't answer in time."""
 LAST_LINES = 8
 """Of each log, shown then."""
@@ -68,17 +72,14 @@ def count(text: str) -> int:
     return int(text)
 
 
-def parser(name: str) -> argparse.ArgumentParser:
-    """All options."""
+def basic_parser(name: str, description: str, epilog: str) -> argparse.ArgumentParser:
+    """The options that all benchmarks have."""
     options = argparse.ArgumentParser(
         prog=f"bench/{name}.py",
-        description="Measures Stoker, side by side with mlx_lm.server: cold against warm, time to ready, own cost.",
-        epilog=EXAMPLES,
+        description=description,
+        epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    only = runs.SECTIONS if name == "warmth" else runs.COSTS
-    options.add_argument("--only", choices=only, nargs="+", default=only, help="which parts (default: all)")
-    options.add_argument("--sizes", type=sizes, help="tokens of system prompt, about (default 500,2000)")
     options.add_argument("--repeats", type=count, help="of everything that takes seconds (default 3)")
     options.add_argument("--quick", action="store_true", help="tiny sizes, one repeat: to see that it works")
     options.add_argument(
@@ -88,6 +89,16 @@ def parser(name: str) -> argparse.ArgumentParser:
     options.add_argument("--no-peer", dest="against", action="store_const", const="nobody", help="no peer")
     options.add_argument("--json", type=Path, metavar="PATH", help=f"default: bench/results/{name}-DATE.json")
     options.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables as Markdown too")
+    return options
+
+
+def parser(name: str) -> argparse.ArgumentParser:
+    """All options of the benchmarks of warmth and of cost."""
+    description = "Measures Stoker, side by side with mlx_lm.server: cold against warm, time to ready, own cost."
+    options = basic_parser(name, description, EXAMPLES)
+    only = runs.SECTIONS if name == "warmth" else runs.COSTS
+    options.add_argument("--only", choices=only, nargs="+", default=only, help="which parts (default: all)")
+    options.add_argument("--sizes", type=sizes, help="tokens of system prompt, about (default 500,2000)")
     return options
 
 
@@ -107,17 +118,35 @@ def plan_of(options: argparse.Namespace) -> runs.Plan:
 
 
 def main(name: str, arguments: Sequence[str] | None = None) -> int:
+    """Measure warmth or cost, show, write; the exit code."""
+
+    def measure(home: Path, options: argparse.Namespace, say: runs.Say) -> list[Section]:
+        return runs.run(home, plan_of(options), say)
+
+    return benchmark(name, parser(name), measure, SETTINGS, arguments)
+
+
+def benchmark(
+    name: str,
+    parser: argparse.ArgumentParser,
+    measure: Measure,
+    settings: Mapping[str, str],
+    arguments: Sequence[str] | None = None,
+) -> int:
     """Measure, show, write.
 
     Args:
-        name: Of the benchmark, for its help and its results.
+        name: Of the benchmark, for its results.
+        parser: Of its options.
+        measure: What it does.
+        settings: Of the daemon, where they are not the defaults; for the report.
         arguments: None for the process's own.
 
     Returns:
         The exit code.
     """
     given = sys.argv[1:] if arguments is None else arguments
-    options = parser(name).parse_args(given)
+    options = parser.parse_args(given)
     signal.signal(signal.SIGTERM, _ended)
     started = time.monotonic()
 
@@ -125,7 +154,8 @@ def main(name: str, arguments: Sequence[str] | None = None) -> int:
         print(f"[{time.monotonic() - started:4.0f} s] {what}", file=sys.stderr, flush=True)
 
     try:
-        report = _measured(command_line(name, given), options, say)
+        facts = _facts(options, settings, say)
+        report = Report(command_line(name, given), facts, _measured(measure, options, say))
     except KeyboardInterrupt:
         say("interrupted; everything that was started is stopped")
         return 130
@@ -137,7 +167,7 @@ def main(name: str, arguments: Sequence[str] | None = None) -> int:
     return 0 if report.correct else 1
 
 
-def _measured(command: str, options: argparse.Namespace, say: runs.Say) -> Report:
+def _facts(options: argparse.Namespace, settings: Mapping[str, str], say: runs.Say) -> Json:
     say("looking at the machine")
     facts = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -145,17 +175,20 @@ def _measured(command: str, options: argparse.Namespace, say: runs.Say) -> Repor
         "versions": versions(),
         "quick": options.quick,
         "model": Path(options.model).name,
-        "settings": SETTINGS,
+        "settings": dict(settings),
     }
     if not facts["machine"]["quiet"]:
         say("the machine is busy: absolute times will be too long; ratios suffer less")
+    return facts
+
+
+def _measured(measure: Measure, options: argparse.Namespace, say: runs.Say) -> list[Section]:
     with own_folder() as home:
         try:
-            sections = runs.run(home, plan_of(options), say)
+            return measure(home, options, say)
         except FAILURES:
             _quote_logs(home)  # they are gone with the folder
             raise
-    return Report(command, facts, sections)
 
 
 def _quote_logs(home: Path) -> None:

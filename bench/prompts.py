@@ -63,3 +63,11 @@ def system_prompt(tokens: int, name: str) -> str:
         words += len(sentence.split())
         sentences.append(sentence)
     return " ".join(sentences)
+
+
+def user_text(name: str) -> str:
+    """Something to ask that nobody asked before, and that is answered at length. Another name, another question."""
+    nonce = hashlib.sha256(name.encode()).hexdigest()[:6]
+    chance = random.Random(nonce)  # noqa: S311 - the same in each run
+    parts = " ".join(chance.choice(part) for part in (SUBJECTS, VERBS, OBJECTS, ENDINGS))
+    return f"{nonce}: tell me a long story in which {parts[0].lower()}{parts[1:]}."

@@ -103,7 +103,7 @@ def _timed(start: float, response: http.client.HTTPResponse) -> Answer:
     text: list[str] = []
     usage: Json = {}
     for event in _events(response):
-        if piece := _content(event.get("choices", ())):
+        if piece := content(event.get("choices", ())):
             first = time.perf_counter() - start if first is None else first
             text.append(piece)
         usage = event.get("usage") or usage
@@ -132,5 +132,6 @@ def _events(response: http.client.HTTPResponse) -> Iterator[Json]:
         raise BenchmarkError("the stream broke off before its end")
 
 
-def _content(choices: Sequence[Any]) -> str:
+def content(choices: Sequence[Any]) -> str:
+    """The piece of text in a chunk; empty where it has none."""
     return (choices[0].get("delta") or {}).get("content") or "" if choices else ""

@@ -17,12 +17,18 @@ from typing import Any
 import msgspec
 import platformdirs
 
+from ..ipc.messages import WarmPrefix
+from .key_file import KeyFileError, others_may_read, read_key_file
 from .model_path import ModelPathError, resolve_model, warn_of_prompt_file
 from .runtime_dir import RuntimeDirError, check_length
 from .settings import KEYS, Key, Settings
+from .warmups import WarmupError, read_warmups
 
 CLIENT_KEYS = frozenset({"socket", "runtime_dir", "log_dir"})
 """What a program that only asks the daemon needs; a mistake in another key must not keep it from asking."""
+
+KEY_KEYS = frozenset({"api_keys", "api_key_file"})
+"""What a program needs beside those that uses the HTTP API."""
 
 TRUE, FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
 
@@ -54,10 +60,11 @@ class _Given:
     base: Path
     text: bool = True
 
-    def refused(self, allowed: str) -> ConfigurationError:
-        shown = repr(self.value)
+    def refused(self, allowed: str, *, name: str | None = None, value: object = None) -> ConfigurationError:
+        """Why it can't be used; `name` and `value` are those of a part of it that is at fault."""
+        shown = "(not shown)" if self.key.is_secret else repr(self.value if name is None else value)
         shown = shown if len(shown) <= SHOWN else shown[:SHOWN] + "…"
-        message = f"{self.key.name} = {shown} (from {self.source}) can't be used: {allowed}"
+        message = f"{name or self.key.name} = {shown} (from {self.source}) can't be used: {allowed}"
         return ConfigurationError(message, key=self.key.name, source=self.source)
 
 
@@ -79,9 +86,12 @@ def load_settings(
     values = {name: _convert(one) for name, one in given.items()}
     if "model" in given:
         values["model"] = _model(given["model"])
+    if "api_key_file" in given:
+        values["api_keys"] = (*values.get("api_keys", ()), *_keys_in(given["api_key_file"]))
     settings = Settings(**values)
     _check_together(settings, given)
-    warnings += _exposure(settings.host)
+    warnings += _exposure(settings)
+    warnings += _readable_keys(given)
     if settings.warmup_system_file is not None:
         warnings += warn_of_prompt_file(settings.warmup_system_file)
     return settings, tuple(warnings)
@@ -124,7 +134,7 @@ def _from_flags(flags: Mapping[str, object]) -> Iterator[_Given]:
 
 def _from_environment(environ: Mapping[str, str], warnings: list[str]) -> Iterator[_Given]:
     for key in KEYS.values():
-        value = environ.get(key.env, "").strip()
+        value = environ.get(key.env, "").strip() if key.env else ""
         if not value:
             continue  # an empty variable is how shells unset one for a command
         one = _Given(key, value, key.env, Path.cwd())
@@ -175,6 +185,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
 def _convert(one: _Given) -> Any:
     """The value in its setting's type."""
     value = one.value
+    if one.key.name == "warmup":
+        return _warmups(one)
     if one.text and isinstance(value, str):
         value = _from_text(value, one.key)
 
@@ -197,6 +209,13 @@ def _from_text(value: str, key: Key) -> object:
     return value
 
 
+def _warmups(one: _Given) -> tuple[WarmPrefix, ...]:
+    try:
+        return read_warmups(one.value, one.base)
+    except WarmupError as error:
+        raise one.refused(error.problem, name=error.key, value=error.value) from error
+
+
 def _model(one: _Given) -> str:
     try:
         return resolve_model(str(one.value), one.base)
@@ -217,18 +236,49 @@ def _check_together(settings: Settings, given: Mapping[str, _Given]) -> None:
         raise ConfigurationError(str(error), key="socket", source="default") from error
 
 
-def _exposure(host: str) -> Iterator[str]:
+def _exposure(settings: Settings) -> Iterator[str]:
+    host = settings.host
     try:
         loopback = ipaddress.ip_address(host).is_loopback
     except ValueError:
         loopback = host == "localhost"
-    if not loopback:
-        yield f"host = {host!r}: the HTTP API is open to the network, without a password; 127.0.0.1 keeps it private"
+    if not loopback and not settings.api_keys:
+        yield (
+            f"host = {host!r}: the HTTP API is open to the network, without a password; "
+            "set api_key_file, or keep it private with 127.0.0.1"
+        )
+
+
+def _keys_in(one: _Given) -> tuple[str, ...]:
+    try:
+        return read_key_file(_convert(one))
+    except KeyFileError as error:
+        raise one.refused(str(error)) from error
+
+
+def _readable_keys(given: Mapping[str, _Given]) -> Iterator[str]:
+    keys = given.get("api_keys")
+    if keys is not None and not keys.text and others_may_read(Path(keys.source)):
+        yield f"{keys.source} holds api_keys, and others may read it: chmod 600 it, or use api_key_file"
+
+
+def load_api_key(environ: Mapping[str, str]) -> str | None:
+    """A key with which a command of ours may ask the daemon's HTTP API; None where none is needed, or to be had.
+
+    Raises:
+        ConfigurationError: If the keys are configured in a way that can't be used.
+    """
+    given = _collect({}, environ, None, KEY_KEYS, [])
+    for name in ("api_keys", "api_key_file"):
+        if one := given.get(name):
+            keys = _keys_in(one) if name == "api_key_file" else _convert(one)
+            return str(next(iter(keys), "")) or None
+    return None
 
 
 def _misspelt(environ: Mapping[str, str]) -> Iterator[str]:
     """Variables of nobody that look like one of ours."""
-    known = {key.env for key in KEYS.values()} | {"STOKER_CONFIG"}
+    known = {key.env for key in KEYS.values() if key.env} | {"STOKER_CONFIG"}
     for name in environ:
         if name.startswith("STOKER_") and name not in known:
             close = get_close_matches(name, known, n=1, cutoff=0.8)
@@ -239,10 +289,14 @@ def _misspelt(environ: Mapping[str, str]) -> Iterator[str]:
 def table() -> str:
     """All settings as a Markdown table."""
     rows = [
-        f"| `{key.name}` | {key.meaning} | {key.allowed} | {_quoted(key.default)} | `{key.env}` |"
+        f"| `{key.name}` | {key.meaning} | {key.allowed} | {_quoted(key.default)} | {_variable(key)} |"
         for key in KEYS.values()
     ]
     return "\n".join(["| key | meaning | allowed | default | environment |", "|---|---|---|---|---|", *rows])
+
+
+def _variable(key: Key) -> str:
+    return f"`{key.env}`" if key.env else "none"
 
 
 def _quoted(default: str) -> str:

@@ -1,7 +1,8 @@
 """Which generation serves a request: waiting, admission, and going on after a lost worker.
 
-A request waits for a ready worker within two bounds, of time and of number. If its worker dies, it goes on with
-the next generation from the tokens already produced; whoever reads the events sees only a pause.
+A request waits for a ready worker within two bounds, of time and of number, in the order of arrival. If its worker
+dies, it goes on with the next generation from the tokens already produced; whoever reads the events sees only a
+pause. A request that itself kills workers is found out (see `suspects`), and fails alone.
 """
 
 from __future__ import annotations
@@ -15,19 +16,23 @@ from typing import TypeAlias
 import anyio
 import msgspec
 
-from ..ipc.control_messages import RequestCounts
-from ..ipc.errors import ErrorCode, ErrorData
 from ..ipc.messages import CountTokens, Delta, Finished, Generate, Progress, TokenCount
+from .admission import Admission, Limits, RequestFailed, Tally, Unavailable, Waiting
 from .link import Mail, RequestRefused, WorkerLink, WorkerLost
 from .readiness import Board
+from .waiting_room import Ticket
 
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """No worker is ready yet: the phase that the machine is in, and how many requests wait before this one."""
-
-    phase: str
-    ahead: int
+__all__ = [
+    "Dispatch",
+    "Limits",
+    "Output",
+    "PrefillProgress",
+    "RequestFailed",
+    "Started",
+    "Tally",
+    "Unavailable",
+    "Waiting",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,54 +54,6 @@ class PrefillProgress:
 Output: TypeAlias = Waiting | Started | PrefillProgress | Delta | Finished
 
 
-class Unavailable(Exception):
-    """No worker will serve the request now. `full` if too many wait already."""
-
-    def __init__(
-        self, reason: str, *, retry_after: float | None = None, last_words: tuple[str, ...] = (), full: bool = False
-    ) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.retry_after = retry_after
-        self.last_words = last_words
-        self.full = full
-
-
-class RequestFailed(Exception):
-    """The worker says no to this request, and would again."""
-
-    def __init__(self, code: int, message: str, data: ErrorData) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-        self.data = data
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Bounds of waiting: `max_waiting` requests, `wait_timeout` seconds each; `attempts` workers for one request."""
-
-    max_waiting: int = 64
-    wait_timeout: float = 300.0
-    attempts: int = 3
-
-
-@dataclass
-class Tally:
-    """Counts of requests since the daemon's start. One that waits is not also counted as running."""
-
-    running: int = 0
-    waiting: int = 0
-    served: int = 0
-    resumed: int = 0
-    cancelled: int = 0
-    failed: int = 0
-
-    def snapshot(self) -> RequestCounts:
-        """The public form."""
-        return RequestCounts(**vars(self))
-
-
 class Dispatch:
     """Gives requests to whichever worker serves.
 
@@ -105,6 +62,8 @@ class Dispatch:
         serving: The link of the ready worker, or None.
         last_words: Of the last worker that died.
         limits: Bounds of waiting.
+        cause: Why a generation ended, in words; None while it is not known to have ended. Without this, a lost
+            connection is all that is known, and nobody is blamed for it.
     """
 
     def __init__(
@@ -113,20 +72,27 @@ class Dispatch:
         serving: Callable[[], WorkerLink | None],
         last_words: Callable[[], tuple[str, ...]],
         limits: Limits,
+        cause: Callable[[int], str | None] | None = None,
     ) -> None:
-        self._board = board
-        self._serving = serving
-        self._last_words = last_words
-        self._limits = limits
-        self.tally = Tally()
+        self._admission = Admission(board, serving, last_words, limits, cause)
+
+    def bound(self, limits: Limits) -> None:
+        """Other bounds from now on."""
+        self._admission.bound(limits)
+
+    @property
+    def tally(self) -> Tally:
+        """What became of the requests so far."""
+        return self._admission.tally
 
     @asynccontextmanager
     async def generate(self, body: Generate) -> AsyncIterator[AsyncIterator[Output]]:
         """Serve a request: iterate inside the block; leaving it early cancels the generation in the worker.
 
-        Iterating yields `Started` once, `PrefillProgress`, `Delta`s, and `Finished` as the last. It raises
-        `Unavailable` if no worker is ready in time or the attempts are used up, and `RequestFailed` if the worker
-        refuses the request.
+        Iterating yields `Waiting` while no worker has the request, at once and whenever phase or place changes;
+        `Started` once, `PrefillProgress`, `Delta`s, and `Finished` as the last. It raises `Unavailable` if no
+        worker is ready in time or too many were lost, and `RequestFailed` if the worker refuses the request, or
+        if the request ends workers.
         """
         counted = _Counted(self._serve(_with_seed(body)), self.tally)
         try:
@@ -144,81 +110,57 @@ class Dispatch:
             RequestFailed: The worker refuses the prompt.
         """
         self.tally.running += 1
+        ticket = self._admission.ticket()
         try:
-            return await self._counted(body)
-        except RequestRefused as refusal:
-            raise RequestFailed(refusal.code, str(refusal), refusal.data) from refusal
+            while True:
+                while self._admission.must_wait(ticket):
+                    await self._admission.news(ticket)
+                if (tokens := await self._counted(body, ticket)) is not None:
+                    return tokens
         finally:
+            self._admission.end(ticket)
             self.tally.running -= 1
 
-    async def _counted(self, body: CountTokens) -> int:
-        lost = 0
-        for attempt in range(self._limits.attempts):
-            link = await self._ready_link(lost, accepted=attempt > 0)
-            try:
-                return (await link.call(body, TokenCount)).tokens
-            except WorkerLost:
-                lost = link.generation
-        raise self._unavailable(f"{self._limits.attempts} workers in a row were lost before they had counted")
+    async def _counted(self, body: CountTokens, ticket: Ticket) -> int | None:
+        """What the worker says; None if it is to be asked again."""
+        try:
+            ticket.case.sent = True
+            return (await _link(ticket).call(body, TokenCount)).tokens
+        except RequestRefused as refusal:
+            self._admission.refused(ticket, refusal)
+        except WorkerLost as loss:
+            self._admission.lost(ticket, loss)
+        return None
 
     async def _serve(self, body: Generate) -> AsyncGenerator[Output, None]:
+        # No cancel scope is open at a `yield`: it would end in another task than it began in.
+        admission = self._admission
         emitted = list(body.emitted)
         started = False
-        generation = 0
-        why = ""
-        for attempt in range(self._limits.attempts):
-            link = await self._ready_link(generation, accepted=attempt > 0)
-            self.tally.resumed += attempt > 0
-            try:
-                async with link.ask(msgspec.structs.replace(body, emitted=tuple(emitted))) as (_, mailbox):
-                    output: Output | None = None
-                    while not isinstance(output, Finished):
-                        output = _output(await mailbox.get(), started=started)
-                        started = started or isinstance(output, Started)
-                        if isinstance(output, Delta):
-                            emitted.extend(output.tokens)
-                        yield output
-                    return
-            except RequestRefused as refusal:
-                if refusal.code != ErrorCode.GENERATION_FAILED:
-                    raise RequestFailed(refusal.code, str(refusal), refusal.data) from refusal
-                why = str(refusal)
-            except WorkerLost as loss:
-                generation = link.generation
-                why = str(loss)
-        raise Unavailable(
-            f"{self._limits.attempts} workers in a row failed under this request; the last: {why}",
-            last_words=self._last_words(),
-        )
-
-    async def _ready_link(self, lost: int, *, accepted: bool) -> WorkerLink:
-        """The link of a ready worker of a generation after `lost`; waits within the limits.
-
-        A request that was `accepted` once is let into a full waiting room: it must be answered.
-        """
-        link = self._serving()
-        if link is not None and link.generation > lost:
-            return link
-        if not accepted and self.tally.waiting >= self._limits.max_waiting:
-            raise self._unavailable(f"{self.tally.waiting} requests are already waiting for the worker", full=True)
-        self.tally.waiting += 1
-        self.tally.running -= 1
+        ticket = admission.ticket()
         try:
-            with anyio.move_on_after(self._limits.wait_timeout):
-                async for readiness in self._board.watch():
-                    link = self._serving()
-                    if link is not None and link.generation > lost:
-                        return link
-                    if not readiness.expected:
-                        raise self._unavailable(readiness.reason or f"the worker is {readiness.phase}")
+            while True:
+                while (waiting := admission.must_wait(ticket)) is not None:
+                    yield waiting
+                    await admission.news(ticket)
+                try:
+                    async with _link(ticket).ask(_resumed(body, emitted)) as (_, mailbox):
+                        ticket.case.sent = True
+                        output: Output | None = None
+                        while not isinstance(output, Finished):
+                            output = _output(await mailbox.get(), started=started)
+                            started = started or isinstance(output, Started)
+                            if isinstance(output, Delta):
+                                emitted.extend(output.tokens)
+                                admission.advance(ticket, len(output.tokens))
+                            yield output
+                        return
+                except RequestRefused as refusal:
+                    admission.refused(ticket, refusal)
+                except WorkerLost as loss:
+                    admission.lost(ticket, loss)
         finally:
-            self.tally.waiting -= 1
-            self.tally.running += 1
-        raise self._unavailable(f"no worker was ready within {self._limits.wait_timeout:g} s")
-
-    def _unavailable(self, reason: str, *, full: bool = False) -> Unavailable:
-        retry_after = self._board.current.retry_after
-        return Unavailable(reason, retry_after=retry_after, last_words=self._last_words(), full=full)
+            admission.end(ticket)
 
 
 class _Counted:
@@ -250,6 +192,15 @@ class _Counted:
         self._tally.failed += self._failed
         self._tally.cancelled += not (self._finished or self._failed)
         await self._outputs.aclose()
+
+
+def _link(ticket: Ticket) -> WorkerLink:
+    assert ticket.link is not None  # noqa: S101 - `must_wait` said so
+    return ticket.link
+
+
+def _resumed(body: Generate, emitted: list[int]) -> Generate:
+    return msgspec.structs.replace(body, emitted=tuple(emitted))
 
 
 def _output(mail: Mail, *, started: bool) -> Output:

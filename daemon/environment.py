@@ -7,8 +7,12 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-DAEMON_ONLY = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
-"""systemd's variables: a worker that had them could speak to the service manager in the daemon's name."""
+DAEMON_ONLY = (
+    *("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"),
+    "STOKER_API_KEYS",
+)
+"""systemd's variables, by which a worker could speak to the service manager in the daemon's name; and the keys of the
+HTTP API, with which it has nothing to do."""
 
 OPENBLAS_NAMES = ("libopenblas.so.0", "libopenblasp.so.0", "libopenblas.so")
 OPENBLAS_FOLDERS = (

@@ -111,7 +111,7 @@ class Mailbox:
         self.answer = answer
         self._mail: deque[Mail] = deque()
         self._end: Exception | None = None
-        self._news = anyio.Event()
+        self._waiting: anyio.Event | None = None
 
     def put(self, mail: Mail) -> None:
         """Add, or merge with the newest unread."""
@@ -120,28 +120,40 @@ class Mailbox:
             self._mail.append(mail)
         else:
             self._mail[-1] = merged
-        self._news.set()
+        self._wake()
 
     def end(self, error: Exception) -> None:
         """Let the reader have what is there, then the error."""
         self._end = error
-        self._news.set()
+        self._wake()
 
     async def get(self) -> Mail:
         """The next mail. Raises what `end` was given once all is read."""
         while not self._mail:
             if self._end is not None:
                 raise self._end
-            self._news = anyio.Event()
-            await self._news.wait()
+            self._waiting = anyio.Event()
+            await self._waiting.wait()
         return self._mail.popleft()
+
+    def _wake(self) -> None:
+        if self._waiting is not None:
+            self._waiting.set()
+            self._waiting = None
 
 
 def _merge(old: Mail, new: Mail) -> Mail | None:
     if isinstance(old, Progress) and isinstance(new, Progress):
         return new
-    if isinstance(old, Delta) and isinstance(new, Delta) and old.channel == new.channel:
-        return msgspec.structs.replace(old, tokens=old.tokens + new.tokens, text=old.text + new.text)
+    if isinstance(old, Delta) and isinstance(new, Delta) and old.channel == new.channel and not old.calls:
+        # A complete call ends its delta: text that follows it would come before it otherwise.
+        return msgspec.structs.replace(
+            old,
+            tokens=old.tokens + new.tokens,
+            text=old.text + new.text,
+            calls=new.calls,
+            logprobs=old.logprobs + new.logprobs,
+        )
     return None
 
 

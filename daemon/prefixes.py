@@ -8,9 +8,9 @@ from typing import TypeVar
 
 import anyio
 
-from ..ipc.control_messages import Counted, PrefixListing
+from ..ipc.control_messages import Counted, PrefixListing, PrefixStatus
 from ..ipc.errors import ErrorCode
-from ..ipc.messages import Body, Forget, Noted, Pin, Prefixes, PrefixList, Result
+from ..ipc.messages import Body, Figures, Forget, Noted, Pin, Prefixes, PrefixList, Result
 from .link import RequestRefused, WorkerLink, WorkerLost
 from .steward import Refusal, Snapshots
 
@@ -76,6 +76,12 @@ class KnownPrefixes:
         except RequestRefused as error:
             code = ErrorCode.UNSUPPORTED if error.code in CAN_NOT else ErrorCode.REFUSED
             raise Refusal(str(error), error.data.remedy, code) from error
+
+
+def latest(warmed: tuple[PrefixStatus, ...], figures: Figures | None) -> tuple[PrefixStatus, ...]:
+    """What the last warmup reported, and for what was warmed in idle time since, that."""
+    since = {report.name: PrefixStatus.of(report) for report in figures.prefixes} if figures else {}
+    return (*(since.pop(report.name, report) for report in warmed), *since.values())
 
 
 def _counted(noted: Noted, name: str) -> Counted:

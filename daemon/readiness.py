@@ -100,6 +100,7 @@ class Board:
     def __init__(self, first: Readiness, clock: Callable[[], float] = anyio.current_time) -> None:
         self._clock = clock
         self._node = _Node(first, None)
+        self._listeners: list[Callable[[], None]] = []
 
     @property
     def current(self) -> Readiness:
@@ -113,6 +114,12 @@ class Board:
         old, self._node = self._node, _Node(readiness, retry_at)
         old.next = self._node
         old.superseded.set()
+        for listener in self._listeners:
+            listener()
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Have a function called after each new snapshot, for good. It must neither raise nor wait."""
+        self._listeners.append(listener)
 
     def watch(self) -> Watch:
         """Iterate over the current snapshot, then every one that follows; none is missed by a slow reader."""

@@ -13,15 +13,22 @@ import msgspec
 import platformdirs
 from msgspec import Meta
 
+from ..ipc.messages import WarmPrefix
+
 Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=sys.float_info.max)]
 """Finite, and over 0."""
 Count: TypeAlias = Annotated[int, Meta(ge=1)]
 Text: TypeAlias = Annotated[str, Meta(min_length=1)]
+ApiKey: TypeAlias = Annotated[str, Meta(pattern=r"^[!-~]{8,512}\Z")]
+"""What a header carries as it is, and nobody guesses at once."""
+Origin: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9+.-]*://[^/\s*?#@]+\Z")]
+"""As browsers send it: scheme, host, and port where it is not the usual one; no path, no pattern."""
 
 
-def _says(description: str, *, env: str | None = None, default: str | None = None) -> Meta:
-    """Meaning of a key; its environment variable and its default where they aren't the obvious ones."""
-    extra = {name: value for name, value in (("env", env), ("default", default)) if value}
+def _says(description: str, *, env: str | None = None, default: str | None = None, secret: bool = False) -> Meta:
+    """Meaning of a key; its environment variable (empty: none) and its default where they aren't the obvious ones."""
+    told = {"env": env, "default": default, "secret": secret or None}
+    extra = {name: value for name, value in told.items() if value is not None}
     return Meta(description=description, extra=extra)
 
 
@@ -51,12 +58,35 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     accept_any_model: Annotated[bool, _says("Whether requests may ask for a model by any name.")] = False
 
     host: Annotated[
-        Text, _says("Address of the HTTP API. Anything but loopback is open to the network, without a password.")
+        Text, _says("Address of the HTTP API. Anything but loopback is open to the network: set keys.")
     ] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535), _says("Port of the HTTP API; 0 takes any free one.")] = 11500
     socket: Annotated[
         Path | None, _says("Path of the control socket.", default="`control.sock` in `runtime_dir`")
     ] = None
+
+    api_keys: Annotated[
+        tuple[ApiKey, ...],
+        _says(
+            "Requests need one of these keys; none: no key is needed. Each is 8 or more visible ASCII characters. "
+            "Environment: commas between.",
+            secret=True,
+        ),
+    ] = ()
+    api_key_file: Annotated[
+        Path | None, _says("Further keys, one a line, in a file that nobody else may read (0600).", default="none")
+    ] = None
+    open_endpoints: Annotated[
+        tuple[Literal["/readyz", "/metrics"], ...],
+        _says("What may be asked without a key where there are keys, beside `/livez`. Environment: commas between."),
+    ] = ()
+    allowed_origins: Annotated[
+        tuple[Origin, ...],
+        _says(
+            "Origins of web pages that may use the API (CORS), such as `https://chat.example`. "
+            "Environment: commas between."
+        ),
+    ] = ()
 
     context_tokens: Annotated[
         Count | None, _says("Upper bound on prompt plus answer.", default="the model's own")
@@ -87,6 +117,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     wait_timeout_sec: Annotated[Seconds, _says("How long a request may wait for a ready worker before a 503.")] = (
         300.0
     )
+    resume_attempts: Annotated[
+        Count,
+        _says("Workers in a row that a request may lose without getting further, before it is given up."),
+    ] = 3
+    resume_timeout_sec: Annotated[
+        Seconds, _says("How long after its arrival a request that lost its worker may still get another.")
+    ] = 3600.0
 
     kv_cache_warmup: Annotated[
         bool, _says("Whether to warm the system prompt before saying ready.", env="KV_CACHE_WARMUP")
@@ -108,6 +145,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = None
 
+    warmup: Annotated[
+        tuple[WarmPrefix, ...],
+        _says("Prompts to warm, with tools and template arguments: see [Prompts to warm](#prompts-to-warm).", env=""),
+    ] = ()
     learned_prefixes: Annotated[
         int,
         Meta(ge=0, le=64),
@@ -145,6 +186,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     bad_answers_limit: Annotated[
         Count, _says("So many answers in a row that failed or were empty, and the worker is replaced.")
     ] = 5
+    memory_ceiling_bytes: Annotated[
+        Count | None,
+        _says("A worker whose memory grows over this is replaced.", default="90 % of the machine"),
+    ] = None
+    replacement: Annotated[
+        Literal["auto", "beside", "in-place"],
+        _says(
+            "How a worker is replaced: `beside`, the old one serves until the new one is ready, which takes memory "
+            "for two; `in-place`, requests wait; `auto`, beside where memory allows it."
+        ),
+    ] = "auto"
     drain_timeout_sec: Annotated[
         Seconds, _says("How long running answers may take to end when the worker is restarted or stopped.")
     ] = 30.0
@@ -170,6 +222,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         msgspec.field(default_factory=lambda: platformdirs.user_log_path("stoker"))
     )
 
+    def __repr__(self) -> str:
+        """For logs and tracebacks: without the keys."""
+        shown = (f"{name}={getattr(self, name)!r}" for name, key in KEYS.items() if not key.is_secret)
+        return f"Settings({', '.join(shown)})"
+
     @property
     def control_socket(self) -> Path:
         """Where the control socket is: `socket`, or its default in `runtime_dir`."""
@@ -189,6 +246,7 @@ class Key:
         self.allowed = describe(annotation)
         self.is_flag = self.allowed == TRUTH
         self.is_list = self.allowed.startswith("a list")
+        self.is_secret = bool(self._extra.get("secret"))
 
     @property
     def default(self) -> str:
@@ -201,6 +259,14 @@ class Key:
 
 
 TRUTH = "true or false"
+_PLAIN = {
+    bool: TRUTH,
+    int: "a whole number",
+    float: "a number of seconds",
+    str: "text",
+    Path: "a path",
+    WarmPrefix: "tables, `[[warmup]]`",
+}
 
 
 def describe(annotation: Any, metas: tuple[Any, ...] = ()) -> str:
@@ -214,9 +280,20 @@ def describe(annotation: Any, metas: tuple[Any, ...] = ()) -> str:
     if origin is Literal:
         return "one of " + ", ".join(get_args(annotation))
     if origin is tuple:
-        return f"a list of {describe(get_args(annotation)[0])}"
-    plain = {bool: TRUTH, int: "a whole number", float: "a number of seconds", str: "text", Path: "a path"}
-    return plain[annotation] + _range([meta for meta in metas if isinstance(meta, Meta)])
+        return f"a list of {describe(get_args(annotation)[0])}".replace("of one of", "of")
+    named = _NAMED.get(next((meta.pattern for meta in metas if isinstance(meta, Meta) and meta.pattern), ""))
+    return named or _PLAIN[annotation] + _range([meta for meta in metas if isinstance(meta, Meta)])
+
+
+def _pattern(alias: Any) -> str:
+    return str(get_args(alias)[1].pattern)
+
+
+_NAMED = {
+    _pattern(ApiKey): "keys of 8 to 512 visible ASCII characters",
+    _pattern(Origin): "origins such as https://chat.example, without a path or *",
+}
+"""What a pattern asks for, in words."""
 
 
 def _range(metas: list[Meta]) -> str:

@@ -231,6 +231,15 @@ class Rates(Document, frozen=True, kw_only=True):
     generation_tps: float = 0.0
 
 
+class ReloadStatus(Document, frozen=True, kw_only=True):
+    """What became of the last reload of the configuration."""
+
+    at: float
+    outcome: Literal["applied", "refused"]
+    message: str
+    """What changed and how, or why nothing did."""
+
+
 class StatusReport(Readiness, frozen=True, kw_only=True):
     """The answer to `status`."""
 
@@ -249,7 +258,7 @@ class StatusReport(Readiness, frozen=True, kw_only=True):
     store: StoreFigures | None = None
     """Prefixes on disk; null where none are kept."""
     background: str | None = None
-    """Name of the prefix of an abandoned warmup that is being finished in idle time."""
+    """Name of the prefix that is being warmed in idle time: left by an abandoned warmup, or changed with the date."""
     requests: RequestCounts
     rates: Rates
     last_words: tuple[str, ...]
@@ -258,6 +267,8 @@ class StatusReport(Readiness, frozen=True, kw_only=True):
     """Paths of the daemon's and the worker's log."""
     notes: tuple[str, ...] = ()
     """Findings that cost performance, each with its remedy."""
+    reload: ReloadStatus | None = None
+    """The last reload of the configuration; null while there was none."""
 
 
 class Accepted(Document, frozen=True, kw_only=True):

@@ -101,6 +101,8 @@ class WarmPrefix(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     file: str | None = None
     tools: tuple[dict[str, Any], ...] = ()
     template_args: dict[str, Any] = {}
+    strict: bool = False
+    """A `file` that can't be used fails this prefix, instead of the built-in prompt taking its place."""
 
 
 # -- to the worker -----------------------------------------------------------------------------------------
@@ -305,7 +307,9 @@ class Figures(Result, frozen=True, kw_only=True):
     generation_tps: float = 0.0
     store: StoreFigures | None = None
     background: str | None = None
-    """Name of the prefix that is being finished in idle time."""
+    """Name of the prefix that is being warmed in idle time."""
+    prefixes: tuple[PrefixReport, ...] = ()
+    """What was warmed in idle time, which nobody waited for; each takes the place of an older report of its name."""
 
 
 class KnownPrefix(msgspec.Struct, frozen=True, kw_only=True):

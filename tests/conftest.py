@@ -73,6 +73,16 @@ def tiny_hybrid(tiny_model: Callable[[Kind], Path]) -> Path:
 
 
 @pytest.fixture(scope="session")
+def scripted_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that says the scripts of `tests.fakes.scripted_model`: the one whose name the last message contains."""
+    from tests.fakes.scripted_model import write_scripted_model  # noqa: PLC0415 - most tests need no mlx
+
+    folder = tmp_path_factory.mktemp("models") / "scripted"
+    write_scripted_model(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def embedded_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache directory with the embedded model in it, converted once for each run (550 MB)."""
     from stoker.worker.embedded import EmbeddedModelMissing, embedded_model  # noqa: PLC0415 - most tests need no mlx

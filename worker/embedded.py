@@ -96,6 +96,18 @@ def embedded_model(cache_dir: Path, progress: Progress, *, lock_deadline: float 
     return target
 
 
+def converted_model(cache_dir: Path) -> Path | None:
+    """The directory of the embedded model, if a start would find it converted.
+
+    Raises:
+        EmbeddedModelMissing: The package isn't there.
+    """
+    from .mlx_engine.gguf import preferred_form  # noqa: PLC0415 - as above
+
+    target = cache_dir / NAME
+    return target if _is_current(target, packaged_gguf(), preferred_form()) else None
+
+
 def packaged_gguf() -> Path:
     """The GGUF file in the installed package.
 

@@ -42,6 +42,10 @@ class Core(Protocol):
     def idle(self) -> bool:
         """Whether there is nothing to compute until the next request."""
 
+    @property
+    def due(self) -> float | None:
+        """Seconds after which a turn is wanted even if it is idle; None: not before the next request."""
+
     def handle(self, request_id: Id, body: Job, submitted: float) -> None:
         """Begin a request, or answer it at once. `submitted` is on the clock of `time.perf_counter`.
 

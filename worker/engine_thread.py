@@ -103,16 +103,18 @@ class EngineThread:
 
     def _run(self, core: Core) -> None:
         while not self._closed:
-            for command in self._taken(wait=core.idle):
+            idle = core.idle
+            commands = self._taken(wait=idle, seconds=core.due if idle else None)
+            for command in commands:
                 self._obey(core, command)
-            if not core.idle:
+            if not core.idle or not (commands or self._closed):
                 core.turn()
 
-    def _taken(self, *, wait: bool) -> list[_Command]:
+    def _taken(self, *, wait: bool, seconds: float | None = None) -> list[_Command]:
         with self._news:
             if wait:
-                # No deadline: an idle engine has nothing to do, and the process ends without it.
-                self._news.wait_for(lambda: self._commands or self._closed)
+                # Mostly without a deadline: an idle engine has nothing to do, and the process ends without it.
+                self._news.wait_for(lambda: self._commands or self._closed, seconds)
             commands = list(self._commands)
             self._commands.clear()
         return commands

@@ -72,7 +72,8 @@ class TemplateDate:
         """What a user should know of a prefix with a date in it."""
         when = "with the time of day" if self.time_of_day else "at midnight"
         remedy = f"; set the template argument {self.argument} to pin it" if self.argument else ""
-        return f"it changes {when}, because the chat template tells the date{remedy}"
+        again = "" if self.time_of_day else ", and is warmed again then"
+        return f"it changes {when}, because the chat template tells the date{again}{remedy}"
 
 
 @dataclass(frozen=True, slots=True)

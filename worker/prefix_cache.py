@@ -87,7 +87,7 @@ class _Entry:
         """How many of the prompt's leading tokens this entry can serve, `most` at most."""
         if self.exact_only:
             return self.length if self.length <= most and prompt.startswith(self.key) else 0
-        shared = min(_shared(self.key, prompt), most)
+        shared = min(shared_length(self.key, prompt), most)
         return shared if shared == self.length or shared >= LEAST_SHARED else 0
 
 
@@ -282,8 +282,8 @@ def _packed(tokens: Sequence[int]) -> bytes:
     return array("q", tokens).tobytes()
 
 
-def _shared(first: bytes, second: bytes) -> int:
-    """Length in tokens of the longest common prefix, by bisection: each step is one comparison of memory."""
+def shared_length(first: bytes, second: bytes) -> int:
+    """Length in tokens of the longest common prefix of packed ids, by bisection: each step compares memory."""
     low, high = 0, min(len(first), len(second)) // _WIDTH
     while low < high:
         middle = (low + high + 1) // 2
@@ -296,11 +296,16 @@ def _shared(first: bytes, second: bytes) -> int:
 
 def _copied(entry: _Entry, length: int) -> list[Any]:
     kv = copy.deepcopy(entry.kv)
-    if (surplus := entry.length - length) > 0:
+    cut(kv, entry.length, length)
+    return kv
+
+
+def cut(kv: list[Any], held: int, length: int) -> None:
+    """Have layers that hold so many tokens forget all but the first ones. They must be plain `KVCache`."""
+    if (surplus := held - length) > 0:
         for layer in kv:
             layer.trim(surplus)
             _shorten(layer, length)
-    return kv
 
 
 def _shorten(layer: Any, length: int) -> None:

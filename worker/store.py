@@ -23,7 +23,7 @@ from .identity import Identity
 from .manifest import Damaged, key_of, packed
 from .quarantine import Doing, Mark, Marker, begin, reap
 from .store_files import Busy, Folder
-from .store_index import Contents, Entry, Index, best, entry_of
+from .store_index import Contents, Entry, Index, best, closest, entry_of
 from .store_reader import Reader, Unusable
 from .store_results import (
     Draft,
@@ -98,6 +98,10 @@ class PrefixStore:
     def find(self, tokens: Sequence[int]) -> Entry | None:
         """The longest stored prefix of the tokens, perhaps all of them; its data is not read yet."""
         return best(self._contents(), tokens, self._condemned)
+
+    def closest(self, tokens: Sequence[int]) -> tuple[Entry, int] | None:
+        """The stored prefix that shares most with the tokens, and how many it shares: for KV that can be cut."""
+        return closest(self._contents(), tokens, self._condemned)
 
     def open(self, key: str) -> Opened | Rejected:
         """Read an entry's data, compare, and count it as a use. What is damaged is deleted, and set aside by reason.

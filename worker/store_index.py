@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from .identity import Identity
 from .manifest import LARGEST, Damaged, Manifest, OtherFormat, decode, packed
+from .prefix_cache import shared_length
 from .quarantine import Mark, marks
 from .store_files import Folder, StoredFile
 
@@ -175,6 +176,15 @@ def best(contents: Contents, tokens: Sequence[int], excluded: Container[str]) ->
     servable = (entry for entry in contents.entries.values() if entry.servable and entry.key not in excluded)
     fitting = (entry for entry in servable if wanted.startswith(entry.packed_tokens))
     return max(fitting, key=lambda entry: entry.length, default=None)
+
+
+def closest(contents: Contents, tokens: Sequence[int], excluded: Container[str]) -> tuple[Entry, int] | None:
+    """The servable entry that shares most with the tokens, the shortest of several, and how many it shares."""
+    wanted = packed(tokens)
+    servable = (entry for entry in contents.entries.values() if entry.servable and entry.key not in excluded)
+    shares = ((entry, shared_length(entry.packed_tokens, wanted)) for entry in servable)
+    found = max(shares, key=lambda pair: (pair[1], -pair[0].length), default=None)
+    return found if found and found[1] else None
 
 
 def _unknown(file: StoredFile, size: int) -> Entry:

@@ -66,10 +66,9 @@ def get_standard_system_prompt(warmup_file: str | None = None) -> str:
     if not warmup_file:
         return FALLBACK_PROMPT
     try:
-        return _prompt_in(warmup_file)
+        return prompt_in(warmup_file)
     except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else _problem(error)
-        log.warning("warmup prompt %s can't be used (%s); the built-in one is taken", warmup_file, why)
+        log.warning("warmup prompt %s can't be used (%s); the built-in one is taken", warmup_file, problem(error))
         return FALLBACK_PROMPT
 
 
@@ -172,7 +171,13 @@ async def _in_thread(work: Callable[[threading.Event], T]) -> T:
         raise
 
 
-def _prompt_in(path: str) -> str:
+def prompt_in(path: str) -> str:
+    """The text of a prompt file. This never blocks: a pipe isn't waited for.
+
+    Raises:
+        OSError: It is missing or unreadable.
+        ValueError: It is empty, not regular, not UTF-8 or over 1 MiB.
+    """
     with open(path, "rb", opener=_without_waiting) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise ValueError("it is not a regular file")
@@ -190,8 +195,10 @@ def _without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)
 
 
-def _problem(error: ValueError) -> str:
-    """In words; a decoding error's own would quote the text."""
+def problem(error: OSError | ValueError) -> str:
+    """Why a prompt file can't be used, in words; a decoding error's own would quote the text."""
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
     return f"byte {error.start} is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
 
 

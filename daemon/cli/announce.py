@@ -38,6 +38,11 @@ class Display(Protocol):
         """Leave the screen in order."""
 
 
+def display_for(out: TextIO) -> Display:
+    """A bar on a terminal, lines elsewhere."""
+    return Bar(out) if out.isatty() else Lines(out)
+
+
 class Announcer:
     """Run beside the daemon; give it the board.
 
@@ -52,7 +57,7 @@ class Announcer:
 
     async def __call__(self, board: Snapshots) -> None:
         """Announce until cancelled. An output that goes away ends the announcing, not the daemon."""
-        display: Display = Bar(self._out) if self._out.isatty() else Lines(self._out)
+        display = display_for(self._out)
         invited = False
         try:
             async for now in board.watch():

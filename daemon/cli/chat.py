@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,6 +13,7 @@ import anyio
 import typer
 
 from ...ipc.control import ControlClient
+from ..config import load_api_key
 from .connection import SocketOption, ask
 from .order import read_prompt
 from .outcome import Failure
@@ -37,7 +39,10 @@ def chat(
     start = [{"role": "system", "content": read_prompt(system)}] if system else []
     options = {"max_tokens": max_tokens, "temperature": temperature}
     conversation = Conversation(
-        ask(socket, ControlClient.status).http, start, {k: v for k, v in options.items() if v is not None}
+        ask(socket, ControlClient.status).http,
+        start,
+        {k: v for k, v in options.items() if v is not None},
+        load_api_key(os.environ),
     )
     if prompt is None and sys.stdin.isatty():
         _converse(conversation)
@@ -82,10 +87,14 @@ class Conversation:
         url: Base URL of the HTTP API.
         messages: What comes before the first question.
         options: Further fields of each request.
+        key: For an API that wants one.
     """
 
-    def __init__(self, url: str, messages: list[dict[str, str]], options: dict[str, Any]) -> None:
+    def __init__(
+        self, url: str, messages: list[dict[str, str]], options: dict[str, Any], key: str | None = None
+    ) -> None:
         self._url = url
+        self._key = key
         self._messages = messages
         self._options = options
 
@@ -99,6 +108,6 @@ class Conversation:
 
         asked = [*self._messages, {"role": "user", "content": text}]
         body = {"model": "default", "messages": asked, "stream": True, **self._options}
-        answer = anyio.run(stream, f"{self._url}/v1/chat/completions", body, write)
+        answer = anyio.run(stream, f"{self._url}/v1/chat/completions", body, write, self._key)
         write("" if answer.endswith("\n") else "\n")
         self._messages = [*asked, {"role": "assistant", "content": answer}]

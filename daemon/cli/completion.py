@@ -37,15 +37,19 @@ class _Chunk(msgspec.Struct):
 _CHUNK = msgspec.json.Decoder(_Chunk)
 
 
-async def stream(url: str, body: dict[str, Any], write: Callable[[str], None]) -> str:
-    """The whole answer, after each piece was given to `write`.
+async def stream(url: str, body: dict[str, Any], write: Callable[[str], None], key: str | None = None) -> str:
+    """The whole answer, after each piece was given to `write`; `key` is for an API that wants one.
 
     Raises:
         Failure: If the server refuses, or the answer breaks off.
     """
     said: list[str] = []
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
-        async with aiohttp.ClientSession(timeout=TIMEOUT) as session, session.post(url, json=body) as response:
+        async with (
+            aiohttp.ClientSession(timeout=TIMEOUT, headers=headers) as session,
+            session.post(url, json=body) as response,
+        ):
             if response.status != 200:
                 raise _refusal(response.status, await response.read())
             async for data in _events(response):

@@ -12,9 +12,10 @@ import typer
 
 from ... import __version__
 from ...ipc.control import ClientError, DaemonAbsent
+from ...launchd.job import ManagerError
 from ..config import ConfigurationError
 from ..runtime_dir import RuntimeDirError
-from . import ask, chat, logs, order, run, warm
+from . import ask, chat, doctor, logs, order, run, service, warm
 from .outcome import CONFIGURATION, FAILED, INTERRUPTED, NO_DAEMON, PIPE_CLOSED, Failure, complain
 
 app = typer.Typer(
@@ -60,12 +61,21 @@ def _add(command: Callable[..., Any], *examples: str, group: typer.Typer = app, 
 
 
 _add(run.run, "stoker run", "stoker run --model mlx-community/Llama-3.2-3B-Instruct-4bit --port 8080")
+_add(
+    service.install,
+    "stoker install",
+    "stoker install --model mlx-community/Qwen3-4B-4bit",
+    "stoker install --dry-run",
+)
+_add(service.uninstall, "stoker uninstall", "stoker uninstall --purge")
+_add(service.start, "stoker start", "stoker start --no-wait")
 _add(ask.ready, "stoker ready", "stoker ready --wait --timeout 120 && ./agent", "stoker ready --json")
 _add(ask.status, "stoker status", "stoker status --watch", "stoker status --json")
 _add(order.rewarm, "stoker rewarm", "stoker rewarm --prompt agent.md --prompt reviewer.md")
 _add(order.restart, "stoker restart", "stoker restart --cold", "stoker restart --no-wait")
 _add(order.stop, "stoker stop")
 _add(chat.chat, 'stoker chat "Why is the sky blue?"', "stoker chat", "stoker chat --system role.md < question.txt")
+_add(doctor.doctor, "stoker doctor", "stoker doctor --json")
 _add(logs.logs, "stoker logs", "stoker logs -f", "stoker logs --worker -n 200")
 _add(warm.show, "stoker warm list", "stoker warm list --json", group=prefixes, name="list")
 _add(warm.pin, "stoker warm pin learned-1a2b3c4d", "stoker warm pin learned-1a2b3c4d --off", group=prefixes)
@@ -90,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (BrokenPipeError, SystemExit):  # the latter is Typer's answer to a closed pipe, and to nothing else
         _silence_stdout()
         return PIPE_CLOSED
-    except (typer.TyperException, ClientError, ConfigurationError, RuntimeDirError, Failure) as error:
+    except (typer.TyperException, ClientError, ConfigurationError, ManagerError, RuntimeDirError, Failure) as error:
         return _explain(error)
     return code if isinstance(code, int) else 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -37,13 +38,16 @@ def run(
     from ..config import load_settings  # noqa: PLC0415 - like the service, only this command needs it
     from ..run import run_daemon  # noqa: PLC0415 - imports the HTTP server
     from .announce import Announcer  # noqa: PLC0415 - imports rich
+    from .systemd import Telling, notifier_from  # noqa: PLC0415 - only this command needs it
 
     flags = {"model": model, "host": host, "port": port, "socket": socket, "log_level": log_level}
-    settings, warnings = load_settings(flags, os.environ, config)
+    read = partial(load_settings, flags, os.environ, config)
+    settings, warnings = read()
     for warning in warnings:
         complain(f"warning: {warning}")
     raise_descriptor_limit()
-    raise typer.Exit(run_daemon(settings, warnings, Announcer(settings.control_socket)))
+    beside = (Announcer(settings.control_socket), Telling(notifier_from(os.environ)))
+    raise typer.Exit(run_daemon(settings, warnings, *beside, reread=read))
 
 
 def raise_descriptor_limit() -> None:

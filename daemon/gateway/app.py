@@ -4,31 +4,68 @@ from __future__ import annotations
 
 import contextlib
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
+from . import anthropic_errors, cors
+from .anthropic import Anthropic
 from .backend import Backend
 from .errors import ApiError, explained
 from .guard import guarding
+from .keys import demanding_key
+from .manners import BadFraming, before_the_handler, check_encoding, check_framing, no_continue
 from .openai import OpenAI
 from .pages import Pages
+from .responses import Responses
 from .sse import STREAM, EventStream
+
+APIS = (OpenAI, Responses, Anthropic, Pages)
+"""What serves; each has endpoints over one backend."""
 
 BODY_LIMIT = 32 * 1024 * 1024
 """Longest request body in bytes, after decompression."""
 
 
+SERVER_NAME = "stoker"
+"""Versions of libraries are nobody's business."""
+
+
 def application(backend: Backend) -> web.Application:
     """The HTTP API over `backend`; run it with `server.runner`, or cancellation won't work."""
-    app = web.Application(client_max_size=BODY_LIMIT, middlewares=[_in_shape, guarding(backend.host)])
-    app.add_routes(OpenAI(backend).routes())
-    app.add_routes(Pages(backend).routes())
+    access = backend.access
+    app = web.Application(
+        client_max_size=BODY_LIMIT,
+        middlewares=[
+            _in_shape,
+            guarding(backend.host, access.origins),
+            cors.answering_preflights(access.origins),
+            demanding_key(access),
+            before_the_handler,
+        ],
+    )
+    app.on_response_prepare.append(anthropic_errors.label)
+    app.on_response_prepare.append(cors.Label(access.origins))
+    app.on_response_prepare.append(_sign)
+    for api in APIS:
+        app.add_routes(map(_unexpecting, api(backend).routes()))
     return app
+
+
+def _unexpecting(route: web.RouteDef) -> web.RouteDef:
+    kwargs = {**route.kwargs, "expect_handler": no_continue}
+    return web.RouteDef(route.method, route.path, route.handler, kwargs)
+
+
+async def _sign(_request: web.Request, response: web.StreamResponse) -> None:
+    response.headers["Server"] = SERVER_NAME
+    response.headers["X-Content-Type-Options"] = "nosniff"
 
 
 @web.middleware
 async def _in_shape(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
+        check_framing(request)
+        check_encoding(request)
         _check_length(request)
         return await handler(request)
     except Exception as error:  # noqa: BLE001 - nothing leaves in another shape than the API's; unforeseen is logged
@@ -41,8 +78,8 @@ async def _refuse(request: web.Request, error: Exception) -> web.StreamResponse:
         return web.Response(status=499) if stream is None else stream.response
     refusal = explained(error)
     if stream is None:
-        response = refusal.response()
-        if isinstance(error, web.RequestPayloadError):
+        response = refusal.response(_document(request, refusal))
+        if isinstance(error, (web.RequestPayloadError, BadFraming)) or _may_leave_out_its_body(request):
             response.force_close()  # where the next request would begin can't be known
         return response
     with contextlib.suppress(ConnectionError):  # the client left meanwhile; there is nobody to tell
@@ -50,8 +87,20 @@ async def _refuse(request: web.Request, error: Exception) -> web.StreamResponse:
     return stream.response
 
 
+def _document(request: web.Request, refusal: ApiError) -> bytes:
+    """The refusal in the shape of the API that was called."""
+    if anthropic_errors.is_anthropic(request.path):
+        return anthropic_errors.document(refusal, anthropic_errors.request_id(request))
+    return refusal.document()
+
+
 def _has_left(request: web.Request) -> bool:
     return request.transport is None or request.transport.is_closing()
+
+
+def _may_leave_out_its_body(request: web.Request) -> bool:
+    # Refused before it was told to continue, a client is free to send its body or not.
+    return hdrs.EXPECT in request.headers and request.can_read_body
 
 
 def _check_length(request: web.Request) -> None:

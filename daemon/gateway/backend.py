@@ -9,6 +9,7 @@ from typing import Protocol
 from ...ipc.control_messages import Readiness, StatusReport
 from ...ipc.messages import CountTokens, Generate
 from ..dispatch import Output
+from .keys import Access
 
 
 class Generations(Protocol):
@@ -40,8 +41,8 @@ class Models(Protocol):
     """The names under which the model may be asked for."""
 
     @property
-    def id(self) -> str | None:
-        """None while no model was loaded yet and its id isn't known."""
+    def id(self) -> str:
+        """The model's own name: of the embedded one, or the last part of its path or hub id."""
 
     @property
     def aliases(self) -> tuple[str, ...]:
@@ -70,6 +71,10 @@ class Backend(Protocol):
     @property
     def host(self) -> str:
         """The address that the API is bound to, as configured: requests may name it in `Host`."""
+
+    @property
+    def access(self) -> Access:
+        """Who may use the API."""
 
     async def status(self) -> StatusReport:
         """Everything the daemon knows."""

@@ -1,5 +1,6 @@
 """Every refusal in OpenAI's shape: `{"error": {"message", "type", "param", "code"}}`.
 
+`anthropic_errors` tells the same refusals in Anthropic's.
 `ApiError` is the one exception of this room; `explained` makes one of whatever else went wrong.
 """
 
@@ -74,10 +75,13 @@ class ApiError(Exception):
         """The error as a JSON object."""
         return msgspec.json.encode(_ErrorDocument(self.fault))
 
-    def response(self) -> web.Response:
-        """The error as an HTTP response."""
+    def response(self, document: bytes | None = None) -> web.Response:
+        """The error as an HTTP response; `document` is its body, where it is not OpenAI's."""
         return web.Response(
-            status=self.status, body=self.document(), content_type="application/json", headers=self.headers
+            status=self.status,
+            body=self.document() if document is None else document,
+            content_type="application/json",
+            headers=self.headers,
         )
 
 

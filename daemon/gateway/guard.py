@@ -1,4 +1,4 @@
-"""Who may talk to a server that has no password: programs of this machine, not web pages from elsewhere.
+"""Who may talk to a server, whether or not it has keys: programs, and only those web pages that are configured.
 
 A page that the user visits can make the browser send requests to 127.0.0.1. Its `Origin` gives it away; and where
 it hides behind a name of its own that suddenly resolves to 127.0.0.1 (DNS rebinding), its `Host` does.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import socket
+from collections.abc import Collection
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from urllib.parse import urlsplit
 
@@ -16,7 +17,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from .errors import ApiError
 
-_HOST = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[^\s:/@\[\]]+))(?::\d{1,5})?")
+_HOST = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[^\s:/@\[\]]+))(?::\d{0,5})?")
 
 
 class Guard:
@@ -25,9 +26,11 @@ class Guard:
     Args:
         host: What the server is bound to. A wildcard (`0.0.0.0`, `::`) also allows every IP address, which no
             rebinding can forge, and this machine's own name.
+        origins: Further origins that are let in, exactly as browsers send them.
     """
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, host: str, origins: Collection[str] = ()) -> None:
+        self._origins = frozenset(origins)
         bound = _address(host)
         self._any_address = bound is not None and bound.is_unspecified
         own = socket.gethostname().lower()
@@ -41,9 +44,11 @@ class Guard:
         """
         self._check_host(request)
         for origin in request.headers.getall("Origin", []):
-            if not self._is_ours(urlsplit_netloc(origin)):
+            if origin not in self._origins and not self._is_ours(urlsplit_netloc(origin)):
                 raise ApiError(
-                    403, "Requests from web pages of other sites are refused (`Origin`).", code="foreign_origin"
+                    403,
+                    "Requests from other sites' web pages are refused (`Origin`), except from `allowed_origins`.",
+                    code="foreign_origin",
                 )
 
     def _check_host(self, request: web.Request) -> None:
@@ -85,9 +90,9 @@ def _address(name: str) -> IPv4Address | IPv6Address | None:
         return None
 
 
-def guarding(host: str) -> Middleware:
+def guarding(host: str, origins: Collection[str] = ()) -> Middleware:
     """A middleware that lets only allowed requests through to the endpoints."""
-    guard = Guard(host)
+    guard = Guard(host, origins)
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:

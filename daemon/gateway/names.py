@@ -10,10 +10,8 @@ DEFAULT = "default"
 
 
 def is_known(models: Models, name: str) -> bool:
-    """Whether a request may ask for `name`. While the id isn't known yet, any name may turn out to be it."""
-    if models.accept_any or models.id is None:
-        return True
-    return name in {models.id, models.id.rpartition("/")[2], DEFAULT, *models.aliases}
+    """Whether a request may ask for `name`."""
+    return models.accept_any or name in {models.id, models.id.rpartition("/")[2], DEFAULT, *models.aliases}
 
 
 def require_known(models: Models, name: str) -> None:
@@ -35,4 +33,4 @@ def require_known(models: Models, name: str) -> None:
 
 def listed(models: Models) -> tuple[str, ...]:
     """The ids that `GET /v1/models` shows: the model's own first, then its aliases."""
-    return tuple(dict.fromkeys([*([models.id] if models.id else []), *models.aliases]))
+    return tuple(dict.fromkeys([models.id, *models.aliases]))

@@ -1,34 +1,88 @@
-"""From a generation's events to the bytes of a chat completion, whole or in chunks; no I/O."""
+"""From a generation's outputs to a whole answer, and what whole answers and streams have in common; no I/O."""
 
 from __future__ import annotations
 
 import hashlib
 import secrets
 import time
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from collections.abc import Sequence
+from typing import Literal
 
 import msgspec
 
 from ... import __version__
-from ...ipc.messages import Delta, Finished
-from ..dispatch import Output
+from ...ipc.messages import Delta, Finished, TokenLogprob, ToolCall
 from .errors import SERVER, ApiError
-from .openai_types import (
-    AnswerMessage,
-    ChatCompletion,
-    Choice,
-    CompletionDetails,
-    PromptDetails,
-    TokenUsage,
-)
-from .sse import comment
+from .merging import Indexed, Merged
+from .openai_logprobs import ChatLogprobs, chat_logprobs
 
-Channel: TypeAlias = Literal["normal", "reasoning", "tool"]
 
-DONE = b"data: [DONE]\n\n"
+class PromptDetails(msgspec.Struct, frozen=True):
+    """Prompt tokens that needed no prefill."""
 
-_encode = msgspec.json.Encoder().encode
+    cached_tokens: int
+
+
+class CompletionDetails(msgspec.Struct, frozen=True):
+    """Tokens of the answer that were reasoning."""
+
+    reasoning_tokens: int
+
+
+class TokenUsage(msgspec.Struct, frozen=True):
+    """Token counts of one request."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptDetails
+    completion_tokens_details: CompletionDetails
+
+
+class CalledFunction(msgspec.Struct, frozen=True):
+    """What is called; `arguments` is the text of a JSON object."""
+
+    name: str
+    arguments: str
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """A call of a tool."""
+
+    id: str
+    type: Literal["function"] = "function"
+    function: CalledFunction
+
+
+class AnswerMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """The model's message; `refusal` is always null, and must be there. `content` is null beside calls only."""
+
+    role: Literal["assistant"] = "assistant"
+    content: str | None
+    refusal: None = None
+    reasoning_content: str | msgspec.UnsetType = msgspec.UNSET
+    tool_calls: tuple[Call, ...] | msgspec.UnsetType = msgspec.UNSET
+
+
+class Choice(msgspec.Struct, frozen=True, kw_only=True):
+    """One answer."""
+
+    index: int
+    message: AnswerMessage
+    logprobs: ChatLogprobs | None
+    finish_reason: str
+
+
+class ChatCompletion(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to a request that does not stream."""
+
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: int
+    model: str
+    choices: tuple[Choice, ...]
+    usage: TokenUsage
+    system_fingerprint: str
 
 
 class Label(msgspec.Struct, frozen=True):
@@ -40,41 +94,47 @@ class Label(msgspec.Struct, frozen=True):
     system_fingerprint: str
 
 
-def new_label(model: str, model_id: str | None) -> Label:
+def new_label(kind: Literal["chatcmpl", "cmpl"], model: str, model_id: str) -> Label:
     """A label for a new answer. `model` is echoed as the client wrote it."""
-    return Label(f"chatcmpl-{secrets.token_hex(14)}", int(time.time()), model, _fingerprint(model_id))
+    return Label(f"{kind}-{secrets.token_hex(14)}", int(time.time()), model, _fingerprint(model_id))
 
 
-def _fingerprint(model_id: str | None) -> str:
+def _fingerprint(model_id: str) -> str:
     # What an answer with a fixed seed depends on, as far as the daemon knows it.
     return f"fp_{hashlib.sha256(f'{__version__} {model_id}'.encode()).hexdigest()[:10]}"
 
 
-@dataclass(slots=True)
-class Tally:
-    """Counts what the worker's own usage doesn't tell apart."""
-
-    reasoning_tokens: int = 0
-
-    def add(self, delta: Delta) -> None:
-        """Take a delta into account."""
-        if delta.channel == "reasoning":
-            self.reasoning_tokens += len(delta.tokens)
-
-    def usage(self, finished: Finished) -> TokenUsage:
-        """The token counts of the answer."""
-        counts = finished.usage
-        return TokenUsage(
-            prompt_tokens=counts.prompt_tokens,
-            completion_tokens=counts.completion_tokens,
-            total_tokens=counts.prompt_tokens + counts.completion_tokens,
-            prompt_tokens_details=PromptDetails(counts.cached_tokens),
-            completion_tokens_details=CompletionDetails(self.reasoning_tokens),
-        )
+def new_call_id() -> str:
+    """An id for a tool call: the model gives none."""
+    return f"call_{secrets.token_hex(12)}"
 
 
-def finish_reason(finished: Finished) -> str:
+def total_usage(endings: Sequence[Finished], reasoning_tokens: int, *, n: int) -> TokenUsage:
+    """The token counts of a request: each prompt once, though `n` answers in a row share it, and all answers.
+
+    Of a prompt's tokens, those count as cached that none of its answers had to prefill.
+    """
+    usages = [ending.usage for ending in endings]
+    prompt = sum(usage.prompt_tokens for usage in usages[::n])
+    completion = sum(usage.completion_tokens for usage in usages)
+    cached = sum(
+        min(usage.cached_tokens for usage in usages[first : first + n]) for first in range(0, len(usages), n)
+    )
+    return TokenUsage(
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        total_tokens=prompt + completion,
+        prompt_tokens_details=PromptDetails(cached),
+        completion_tokens_details=CompletionDetails(reasoning_tokens),
+    )
+
+
+def finish_reason(finished: Finished, *, called: bool = False) -> str:
     """OpenAI's word for how the answer ended.
+
+    Args:
+        finished: The end.
+        called: Whether the answer has called a tool.
 
     Raises:
         ApiError: 503, if it was given up by the server's side: that is no answer.
@@ -83,104 +143,93 @@ def finish_reason(finished: Finished) -> str:
         raise ApiError(
             503, "The server gave up this answer; try again.", kind=SERVER, code="cancelled", retry_after=1
         )
-    return finished.reason
+    return "tool_calls" if called and finished.reason == "stop" else finished.reason
 
 
-class Chunks:
-    """The events of one streamed answer. What doesn't change from chunk to chunk is encoded once.
+class WholeChat:
+    """A whole answer in the making.
 
     Args:
-        label: The answer's identity.
-        include_usage: Whether the client asked for a last chunk with token counts; the others then say null.
+        label: Its identity.
+        choices: How many.
+        logprobs: Whether log probabilities were asked for.
     """
 
-    def __init__(self, label: Label, *, include_usage: bool) -> None:
-        fields = {"id": label.id, "object": "chat.completion.chunk"} | msgspec.structs.asdict(label)
-        head = b"data: " + _encode(fields)[:-1] + b',"choices":['
-        usage = b',"usage":null' if include_usage else b""
-        self._delta = head + b'{"index":0,"delta":'
-        self._open = b',"logprobs":null,"finish_reason":null}]' + usage + b"}\n\n"
-        self._closed = b',"logprobs":null,"finish_reason":%s}]' + usage + b"}\n\n"
-        self._usage = head + b'],"usage":%s}\n\n' if include_usage else None
-        self._text = self._delta + b'{"content":'
-        self._reasoning = self._delta + b'{"reasoning_content":'
-        self._text_end = b"}" + self._open
-        self._tally = Tally()
-        self._begun = False
-        self.complete = False
+    def __init__(self, label: Label, *, choices: int, logprobs: bool) -> None:
+        self._label = label
+        self._choices = [_WholeChoice(logprobs=logprobs) for _ in range(choices)]
 
-    def output(self, output: Output) -> bytes:
-        """See `Encoder`."""
-        begin = b"" if self._begun else self.first()
-        self._begun = True
-        match output:
-            case Delta(text=text, channel=channel):
-                self._tally.add(output)
-                return begin + self.text(text, channel)
-            case Finished():
-                self.complete = True
-                return begin + self.last(output, self._tally)
-        return begin
+    @property
+    def complete(self) -> bool:
+        """Whether every choice has come to its end."""
+        return all(choice.finished is not None for choice in self._choices)
 
-    def alive(self, note: str) -> bytes:
-        """See `Encoder`."""
-        return comment(note)
+    def add(self, output: Merged) -> None:
+        """Take an output."""
+        if isinstance(output, Indexed):
+            self._choices[output.index].add(output.output)
+        else:
+            self._choices[0].add(output)
 
-    def failure(self, error: ApiError) -> bytes:
-        """See `Encoder`."""
-        return b"data: " + error.document() + b"\n\n"
-
-    def first(self) -> bytes:
-        """The chunk that opens the message."""
-        return self._delta + b'{"role":"assistant","content":"","refusal":null}' + self._open
-
-    def text(self, text: str, channel: Channel) -> bytes:
-        """A piece of the message; nothing at all for no text."""
-        if not text:
-            return b""
-        head = self._reasoning if channel == "reasoning" else self._text
-        return head + _encode(text) + self._text_end
-
-    def last(self, finished: Finished, tally: Tally) -> bytes:
-        """The rest of the text, the reason, the usage if asked for, and the end.
+    def document(self) -> ChatCompletion:
+        """The answer, once complete.
 
         Raises:
             ApiError: If this was no proper end.
         """
-        reason = _encode(finish_reason(finished))
-        events = self.text(finished.text, finished.channel) + self._delta + b"{}" + self._closed % reason
-        if self._usage is not None:
-            events += self._usage % _encode(tally.usage(finished))
-        return events + DONE
-
-
-class Gathering:
-    """A whole answer in the making."""
-
-    def __init__(self) -> None:
-        self._text: list[str] = []
-        self._reasoning: list[str] = []
-        self._tally = Tally()
-
-    def add(self, delta: Delta) -> None:
-        """Take a delta."""
-        self._tally.add(delta)
-        self._append(delta.text, delta.channel)
-
-    def completion(self, finished: Finished, label: Label) -> ChatCompletion:
-        """The answer.
-
-        Raises:
-            ApiError: If this was no proper end.
-        """
-        self._append(finished.text, finished.channel)
-        reasoning = "".join(self._reasoning) or msgspec.UNSET
-        message = AnswerMessage(content="".join(self._text), reasoning_content=reasoning)
+        endings = [choice.finished for choice in self._choices if choice.finished is not None]
+        reasoning = sum(choice.reasoning_tokens for choice in self._choices)
         return ChatCompletion(
-            **msgspec.structs.asdict(label),
-            choices=(Choice(message=message, finish_reason=finish_reason(finished)),),
-            usage=self._tally.usage(finished),
+            **msgspec.structs.asdict(self._label),
+            choices=tuple(
+                choice.document(index, ending)
+                for index, (choice, ending) in enumerate(zip(self._choices, endings, strict=True))
+            ),
+            usage=total_usage(endings, reasoning, n=len(endings)),
         )
 
-    def _append(self, text: str, channel: Channel) -> None:
-        (self._reasoning if channel == "reasoning" else self._text).append(text)
+
+class _WholeChoice:
+    def __init__(self, *, logprobs: bool) -> None:
+        self._texts: dict[str, list[str]] = {"normal": [], "reasoning": [], "tool": []}
+        self._calls: list[ToolCall] = []
+        self._logprobs: list[TokenLogprob] | None = [] if logprobs else None
+        self.reasoning_tokens = 0
+        self.finished: Finished | None = None
+
+    def add(self, output: object) -> None:
+        if isinstance(output, Delta):
+            self._add_delta(output)
+        elif isinstance(output, Finished):
+            self._texts[output.channel].append(output.text)
+            self.finished = output
+
+    def _add_delta(self, delta: Delta) -> None:
+        self._texts[delta.channel].append(delta.text)
+        if delta.channel == "reasoning":
+            self.reasoning_tokens += len(delta.tokens)
+        if delta.calls:
+            self._calls += delta.calls
+            self._texts["tool"].clear()  # it is told by the calls
+        if self._logprobs is not None and delta.channel == "normal":
+            self._logprobs += delta.logprobs
+
+    def document(self, index: int, finished: Finished) -> Choice:
+        return Choice(
+            index=index,
+            message=self._message(),
+            logprobs=None if self._logprobs is None else chat_logprobs(self._logprobs),
+            finish_reason=finish_reason(finished, called=bool(self._calls)),
+        )
+
+    def _message(self) -> AnswerMessage:
+        # A call that never became whole is shown as the text that it is.
+        content = "".join((*self._texts["normal"], *self._texts["tool"]))
+        calls = tuple(
+            Call(id=new_call_id(), function=CalledFunction(call.name, call.arguments)) for call in self._calls
+        )
+        return AnswerMessage(
+            content=None if calls and not content else content,
+            reasoning_content="".join(self._texts["reasoning"]) or msgspec.UNSET,
+            tool_calls=calls or msgspec.UNSET,
+        )

@@ -1,47 +1,80 @@
-"""From the bytes of a chat request to what the worker is asked; no I/O."""
+"""From the bytes of a request to what the worker is asked; no I/O."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import msgspec
 
-from ...ipc.messages import ChatPrompt, Generate, Sampling
-from .errors import ApiError
-from .openai_types import (
-    NEUTRAL,
-    AssistantMessage,
-    ChatRequest,
-    Content,
-    DeveloperMessage,
-    Message,
-    Part,
-    SystemMessage,
-    ToolCall,
-    ToolMessage,
+from ...ipc.messages import ChatPrompt, Constraint, Generate, Prompt, TextPrompt, TokenPrompt
+from .openai_body import decoded, not_built, refuse_unless_neutral, require_shallow, wrong_value
+from .openai_messages import rendered
+from .openai_sampling import MAX_CHOICES, repeated, sampling, stop_words, wants_usage
+from .openai_tools import chosen, json_constraint
+from .openai_types import CHOICES, COMPLETION_NEUTRAL, INSTEAD, NEUTRAL, ChatRequest, CompletionRequest
+
+COMPLETION_TOKENS = 16
+"""OpenAI's default length of a completion."""
+
+RESERVED = frozenset(
+    {
+        "add_generation_prompt",
+        "chat_template",
+        "continue_final_message",
+        "conversation",
+        "max_length",
+        "messages",
+        "padding",
+        "return_assistant_tokens_mask",
+        "return_dict",
+        "return_tensors",
+        "tokenize",
+        "tokenizer_kwargs",
+        "tools",
+        "truncation",
+    }
 )
+"""Arguments that say how a template is applied; they are not its own variables."""
 
-DEFAULT_TEMPERATURE = 0.0
-"""Greedy, as in mlx-lm's own server. OpenAI's default is 1, at which a small model's answer is noise."""
-
-_SEED_MASK = (1 << 63) - 1  # seeds may be negative; the worker's generator wants none of that
-
-_DECODER = msgspec.json.Decoder(ChatRequest)
-_COMPLAINT = re.compile(r"(?P<what>.*?)(?: - at `\$\.?(?P<path>[^`]*)`)?", re.DOTALL)
-_FIELD = re.compile(r"Object (?P<problem>contains unknown|missing required) field `(?P<name>[^`]*)`")
+_CHAT = msgspec.json.Decoder(ChatRequest)
+_COMPLETION = msgspec.json.Decoder(CompletionRequest)
 
 
 @dataclass(frozen=True, slots=True)
 class ChatCall:
-    """A chat request, understood."""
+    """A chat request, understood.
+
+    Args:
+        model: Its name, as the client wrote it.
+        stream: Whether the answer is to be streamed.
+        include_usage: Whether a stream is to end with the token counts.
+        bodies: What the worker is asked: one generation for each choice.
+        tools: Whether the answer may call tools.
+    """
 
     model: str
     stream: bool
     include_usage: bool
-    body: Generate
+    bodies: tuple[Generate, ...]
+    tools: bool
+
+    @property
+    def body(self) -> Generate:
+        """The first choice's."""
+        return self.bodies[0]
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionCall:
+    """A completion request, understood; the fields are a chat's. `n` choices in a row share a prompt."""
+
+    model: str
+    stream: bool
+    include_usage: bool
+    bodies: tuple[Generate, ...]
+    n: int
 
 
 def read_chat(data: bytes) -> ChatCall:
@@ -50,152 +83,123 @@ def read_chat(data: bytes) -> ChatCall:
     Raises:
         ApiError: 400, naming the field and what it may be.
     """
-    request = _decode(data)
-    _refuse_what_is_not_built(request)
-    options = request.stream_options
+    request = decoded(_CHAT, data, CHOICES)
+    refuse_unless_neutral(request, NEUTRAL, INSTEAD)
+    body = _chat(request)
     return ChatCall(
         model=request.model,
         stream=bool(request.stream),
-        include_usage=bool(options and options.include_usage),
-        body=_generate(request),
+        include_usage=wants_usage(request),
+        bodies=repeated(body, request.n or 1),
+        tools=isinstance(body.prompt, ChatPrompt) and bool(body.prompt.tools),
     )
 
 
-def _decode(data: bytes) -> ChatRequest:
-    try:
-        return _DECODER.decode(data)
-    except msgspec.ValidationError as error:
-        raise _wrong_field(str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ApiError(400, f"The body is not a UTF-8 JSON object: {error}.", code="invalid_json") from None
+def read_completion(data: bytes) -> CompletionCall:
+    """Understand a completion request.
 
-
-def _wrong_field(complaint: str) -> ApiError:
-    parts = _COMPLAINT.fullmatch(complaint)
-    what, path = (parts["what"], parts["path"] or "") if parts else (complaint, "")
-    field = _FIELD.match(what)
-    if field is None:
-        return ApiError(400, f"{path or 'body'}: {what}.", param=path or None, code="invalid_value")
-    path = f"{path}.{field['name']}".lstrip(".")
-    if field["problem"] == "missing required":
-        return ApiError(400, f"{path} is required.", param=path, code="missing_required_parameter")
-    return ApiError(
-        400,
-        f"{path} is not supported, and is not ignored either: leave it out.",
-        param=path,
-        code="unknown_parameter",
+    Raises:
+        ApiError: 400, naming the field and what it may be.
+    """
+    request = decoded(_COMPLETION, data, CHOICES)
+    refuse_unless_neutral(request, COMPLETION_NEUTRAL, INSTEAD)
+    prompts, n = _prompts(request.prompt), request.n or 1
+    if len(prompts) * n > MAX_CHOICES:
+        raise wrong_value("prompt", f"asks for {len(prompts) * n} answers in all; at most {MAX_CHOICES} are possible")
+    return CompletionCall(
+        model=request.model,
+        stream=bool(request.stream),
+        include_usage=wants_usage(request),
+        bodies=tuple(body for prompt in prompts for body in repeated(_completion(request, prompt), n)),
+        n=n,
     )
 
 
-def _refuse_what_is_not_built(request: ChatRequest) -> None:
-    for name, neutral in NEUTRAL.items():
-        value = getattr(request, name)
-        if value is not None and value not in neutral:
-            allowed = " or ".join([*(msgspec.json.encode(each).decode() for each in neutral), "null"])
-            raise ApiError(
-                400,
-                f"{name} is not supported, and is not ignored either: leave it out, or send {allowed}.",
-                param=name,
-                code="unsupported_parameter",
-            )
+# -- chats -------------------------------------------------------------------------------------------------
 
 
-def _generate(request: ChatRequest) -> Generate:
+def _chat(request: ChatRequest) -> Generate:
+    tools, constraint = chosen(request.tools or (), request.tool_choice)
+    messages = rendered(request.messages)
     return Generate(
-        prompt=ChatPrompt(messages=tuple(_rendered(request.messages))),
+        prompt=ChatPrompt(messages=messages, tools=tools, template_args=_template_args(request)),
         max_tokens=_max_tokens(request),
-        sampling=_sampling(request),
-        stop=(request.stop,) if isinstance(request.stop, str) else request.stop or (),
+        sampling=sampling(request),
+        stop=stop_words(request),
+        logprobs=_logprobs(request),
+        constraint=constraint or _format(request, tools),
+        parallel_calls=request.parallel_tool_calls is not False,
     )
 
 
 def _max_tokens(request: ChatRequest) -> int | None:
     old, new = request.max_tokens, request.max_completion_tokens
     if old is not None and new is not None and old != new:
-        raise ApiError(
-            400,
-            "max_tokens and max_completion_tokens mean the same and differ: send one.",
-            param="max_tokens",
-            code="invalid_value",
-        )
+        raise wrong_value("max_tokens", "and max_completion_tokens mean the same and differ: send one")
     return old if new is None else new
 
 
-def _sampling(request: ChatRequest) -> Sampling:
-    temperature = DEFAULT_TEMPERATURE if request.temperature is None else request.temperature
-    top_p = 1.0 if request.top_p is None else request.top_p
-    if top_p == 0:
-        # Nothing but the likeliest token is left; samplers take 0 for "no limit".
-        return Sampling(temperature=0.0)
-    seed = None if request.seed is None else request.seed & _SEED_MASK
-    return Sampling(temperature=temperature, top_p=top_p, seed=seed)
+def _logprobs(request: ChatRequest) -> int | None:
+    if request.logprobs:
+        return request.top_logprobs or 0
+    if request.top_logprobs:
+        raise wrong_value("top_logprobs", "needs logprobs: true beside it")
+    return None
 
 
-# -- messages, as chat templates know them -----------------------------------------------------------------
-
-
-def _rendered(messages: Iterable[Message]) -> Iterable[dict[str, Any]]:
-    for index, message in enumerate(messages):
-        yield _message(message, f"messages[{index}]")
-
-
-def _message(message: Message, path: str) -> dict[str, Any]:
-    rendered: dict[str, Any] = {"role": _role(message), "content": _text(message.content, f"{path}.content")}
-    if message.name is not None:
-        rendered["name"] = message.name
-    if isinstance(message, ToolMessage):
-        rendered["tool_call_id"] = message.tool_call_id
-    if isinstance(message, AssistantMessage):
-        rendered |= _assistant(message, path)
-    return rendered
-
-
-def _role(message: Message) -> str:
-    tag = SystemMessage if isinstance(message, DeveloperMessage) else type(message)
-    return str(tag.__struct_config__.tag)
-
-
-def _text(content: Content | None, path: str) -> str:
-    if content is None or isinstance(content, str):
-        return content or ""
-    return "".join(_part(part, f"{path}[{index}]") for index, part in enumerate(content))
-
-
-def _part(part: Part, path: str) -> str:
-    if part.type != "text":
-        raise ApiError(
-            400,
-            f"{path}: content of type `{part.type}` is not supported; this server takes `text` only, and never "
-            "fetches a URL.",
-            param=path,
-            code="unsupported_content",
+def _format(request: ChatRequest, tools: Sequence[Any]) -> Constraint | None:
+    constraint = json_constraint(request.response_format)
+    if constraint is not None and tools:
+        # Kept, the form would forbid every call; dropped, it would be ignored.
+        raise not_built(
+            "response_format",
+            "beside tools that may be called, leave it out, or send tool_choice `none` or `required`",
         )
-    if part.text is None:
-        raise ApiError(400, f"{path}.text is required.", param=f"{path}.text", code="missing_required_parameter")
-    return part.text
+    return constraint
 
 
-def _assistant(message: AssistantMessage, path: str) -> dict[str, Any]:
-    if message.content is None and not message.tool_calls:
-        raise ApiError(
-            400, f"{path}.content may be null only beside tool_calls.", param=f"{path}.content", code="invalid_value"
-        )
-    rendered: dict[str, Any] = {}
-    if message.reasoning_content is not None:
-        rendered["reasoning_content"] = message.reasoning_content
-    if message.tool_calls:
-        calls = enumerate(message.tool_calls)
-        rendered["tool_calls"] = [_tool_call(call, f"{path}.tool_calls[{index}]") for index, call in calls]
-    return rendered
+def _template_args(request: ChatRequest) -> dict[str, Any]:
+    given = request.chat_template_kwargs or {}
+    if clash := sorted(given.keys() & RESERVED):
+        raise wrong_value(f"chat_template_kwargs.{clash[0]}", "is not the template's to be set: leave it out")
+    require_shallow(given, "chat_template_kwargs")
+    effort = request.reasoning_effort
+    if effort is None:
+        return given
+    off = {"enable_thinking": False} if effort == "none" else {}
+    return {"reasoning_effort": effort, **off, **given}
 
 
-def _tool_call(call: ToolCall, path: str) -> dict[str, Any]:
-    # Templates expect an object, and would quote the text once more.
-    path = f"{path}.function.arguments"
-    try:
-        arguments = msgspec.json.decode(call.function.arguments or "{}", type=dict[str, Any])
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise ApiError(
-            400, f"{path} is not a JSON object in a string: {error}.", param=path, code="invalid_value"
-        ) from None
-    return {"id": call.id, "type": call.type, "function": {"name": call.function.name, "arguments": arguments}}
+# -- completions -------------------------------------------------------------------------------------------
+
+
+def _completion(request: CompletionRequest, prompt: Prompt) -> Generate:
+    return Generate(
+        prompt=prompt,
+        max_tokens=COMPLETION_TOKENS if request.max_tokens is None else request.max_tokens,
+        sampling=sampling(request),
+        stop=stop_words(request),
+        logprobs=request.logprobs,
+    )
+
+
+def _prompts(given: str | tuple[str | int | tuple[int, ...], ...]) -> tuple[Prompt, ...]:
+    if isinstance(given, str):
+        return (TextPrompt(text=given),)
+    if len({type(each) for each in given}) != 1:
+        raise wrong_value("prompt", "is empty or mixed: send a text, token ids, or a list of either")
+    if _are_ids(given):
+        return (TokenPrompt(tokens=given),)
+    return tuple(_listed(each, f"prompt[{index}]") for index, each in enumerate(given))
+
+
+def _are_ids(given: tuple[str | int | tuple[int, ...], ...]) -> TypeGuard[tuple[int, ...]]:
+    return isinstance(given[0], int)
+
+
+def _listed(each: str | int | tuple[int, ...], path: str) -> Prompt:
+    if isinstance(each, str):
+        return TextPrompt(text=each)
+    if isinstance(each, tuple) and each:
+        return TokenPrompt(tokens=each)
+    raise wrong_value(path, "is empty: at least one token id is needed")

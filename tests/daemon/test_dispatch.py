@@ -15,6 +15,7 @@ from stoker.daemon.dispatch import (
     Started,
 )
 from stoker.daemon.lifecycle import Phase
+from stoker.daemon.outage import UNKNOWN_START
 from stoker.ipc.control_messages import RequestCounts
 from stoker.ipc.errors import ErrorCode
 from stoker.ipc.messages import Delta
@@ -161,7 +162,7 @@ async def test_waiting_ends_with_its_timeout() -> None:
 
         assert client.at == pytest.approx(300)
         assert client.unavailable.reason == "no worker was ready within 300 s"
-        assert (client.unavailable.retry_after, client.unavailable.full) == (15, False)
+        assert (client.unavailable.retry_after, client.unavailable.full) == (15 + UNKNOWN_START, False)
         assert here.counts == RequestCounts(failed=1)
 
 

@@ -112,7 +112,7 @@ async def test_tokens_of_an_earlier_life_are_kept() -> None:
 
 
 async def test_attempts_are_bounded() -> None:
-    """A request that kills each worker is given up after its attempts, with the cause and the last words."""
+    """A request that loses worker after worker is given up after its attempts, with the cause and the last words."""
     async with stage(Limits(attempts=3)) as here:
         client = await here.client()
         for generation in (1, 2, 3):
@@ -122,7 +122,7 @@ async def test_attempts_are_bounded() -> None:
                 await peer.die()
                 await here.lose()
 
-        assert "3 workers in a row failed under this request" in client.unavailable.reason
+        assert "3 workers in a row were lost before this request got any further" in client.unavailable.reason
         assert "closed its connection" in client.unavailable.reason
         assert client.unavailable.last_words == WORDS
         assert here.counts == RequestCounts(failed=1, resumed=2)

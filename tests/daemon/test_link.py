@@ -25,6 +25,8 @@ from stoker.ipc.messages import (
     Progress,
     Result,
     Statistics,
+    TokenLogprob,
+    ToolCall,
     Welcome,
 )
 from tests.fakes.fake_peer import FINISHED, GENERATE, USAGE, joined, linked
@@ -225,6 +227,18 @@ async def test_unread_text_is_joined() -> None:
         assert delta == Delta(target=target, tokens=tuple(range(50)), text="".join(f"{n} " for n in range(50)))
 
 
+async def test_unread_calls_and_log_probabilities_are_joined() -> None:
+    """Nothing that comes beside the text is lost where deltas become one."""
+    async with linked() as (link, peer), link.ask(GENERATE) as (target, mailbox):
+        calls = tuple(ToolCall(name=name, arguments="{}") for name in ("a", "b"))
+        logprobs = tuple(TokenLogprob(token=token, bytes=(65,), logprob=-1.0) for token in (1, 2))
+        for token, call, logprob in zip((1, 2), calls, logprobs, strict=True):
+            await peer.say(Delta(target=target, tokens=(token,), calls=(call,), logprobs=(logprob,)))
+        await settled()
+
+        assert await mailbox.get() == Delta(target=target, tokens=(1, 2), calls=calls, logprobs=logprobs)
+
+
 async def test_channels_are_kept_apart() -> None:
     """Reasoning and answer are never joined into one delta, nor progress into text."""
     async with linked() as (link, peer), link.ask(GENERATE) as (target, mailbox):
@@ -237,6 +251,26 @@ async def test_channels_are_kept_apart() -> None:
 
         assert isinstance(await mailbox.get(), Progress)
         assert [await mailbox.get(), await mailbox.get()] == [thought, word]
+
+
+async def test_joined_deltas_lose_nothing() -> None:
+    """Log probabilities are joined with their tokens, and a call stays between the texts before and after it."""
+
+    def said(token: int, text: str, *calls: ToolCall) -> Delta:
+        likely = TokenLogprob(token=token, bytes=(token,), logprob=-1.0)
+        return Delta(target=target, tokens=(token,), text=text, calls=calls, logprobs=(likely,))
+
+    async with linked() as (link, peer), link.ask(GENERATE) as (target, mailbox):
+        look, act = ToolCall(name="look", arguments="{}"), ToolCall(name="act", arguments="{}")
+        for delta in (said(1, "a"), said(2, "b", look), said(3, "c"), said(4, "", act)):
+            await peer.say(delta)
+        await settled()
+        first, second = await mailbox.get(), await mailbox.get()
+
+    assert isinstance(first, Delta)
+    assert isinstance(second, Delta)
+    assert [(delta.text, delta.calls) for delta in (first, second)] == [("ab", (look,)), ("c", (act,))]
+    assert [tuple(likely.token for likely in delta.logprobs) for delta in (first, second)] == [(1, 2), (3, 4)]
 
 
 async def test_slow_reader_stalls_nobody() -> None:

@@ -19,7 +19,7 @@ def test_every_key_says_what_it_means_and_allows() -> None:
 
 def test_the_seeds_variables_have_their_own_names() -> None:
     """Three keys keep the names of the environment variables that they had before; others get a prefix."""
-    own = {key.env for key in KEYS.values() if not key.env.startswith("STOKER_")}
+    own = {key.env for key in KEYS.values() if key.env and not key.env.startswith("STOKER_")}
 
     assert own == {"KV_CACHE_WARMUP", "WARMUP_TIMEOUT_SEC", "WARMUP_SYSTEM_FILE"}
 

@@ -26,6 +26,7 @@ class Script:
     answer: bytes = b": keep-alive\n\n" + chunk("Hello ") + chunk("wörld") + DONE
     asked: list[dict[str, Any]] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
+    authorizations: list[str | None] = field(default_factory=list)
 
 
 @contextmanager
@@ -35,6 +36,7 @@ def chat_server(script: Script) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             script.paths.append(self.path)
+            script.authorizations.append(self.headers["Authorization"])
             script.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             self.send_response(script.status)
             self.end_headers()

@@ -15,6 +15,7 @@ from stoker.daemon.dispatch import (
     Output,
     RequestFailed,
     Unavailable,
+    Waiting,
 )
 from stoker.daemon.lifecycle import Phase, State
 from stoker.daemon.link import WorkerLink
@@ -31,6 +32,7 @@ class Client:
     """What one client got."""
 
     outputs: list[Output] = field(default_factory=list)
+    waits: list[Waiting] = field(default_factory=list)
     error: Unavailable | RequestFailed | None = None
     at: float = 0.0
     leave: anyio.CancelScope = field(default_factory=anyio.CancelScope)
@@ -38,6 +40,11 @@ class Client:
     @property
     def tokens(self) -> list[int]:
         return [token for output in self.outputs if isinstance(output, Delta) for token in output.tokens]
+
+    @property
+    def failure(self) -> RequestFailed:
+        assert isinstance(self.error, RequestFailed)
+        return self.error
 
     @property
     def unavailable(self) -> Unavailable:
@@ -54,9 +61,12 @@ class Stage:
     board: Board = field(default_factory=lambda: Board(NOTHING_YET))
     link: WorkerLink | None = None
     began: float = field(default_factory=anyio.current_time)
+    causes: dict[int, str] | None = None
+    """Of the generations that ended; None: lost connections are all that is known."""
 
     def __post_init__(self) -> None:
-        self.dispatch = Dispatch(self.board, lambda: self.link, lambda: WORDS, self.limits)
+        cause = None if self.causes is None else self.causes.get
+        self.dispatch = Dispatch(self.board, lambda: self.link, lambda: WORDS, self.limits, cause)
 
     @property
     def counts(self) -> RequestCounts:
@@ -73,8 +83,10 @@ class Stage:
         self.publish(Phase.READY)
         await anyio.wait_all_tasks_blocked()
 
-    async def lose(self) -> None:
-        """No worker is ready."""
+    async def lose(self, cause: str | None = None) -> None:
+        """No worker is ready; the last one died of `cause`."""
+        if cause is not None and self.causes is not None and self.link is not None:
+            self.causes[self.link.generation] = cause
         self.link = None
         self.publish(Phase.STARTING)
         await anyio.wait_all_tasks_blocked()
@@ -91,16 +103,20 @@ class Stage:
             try:
                 async with self.dispatch.generate(body) as events:
                     async for event in events:
-                        client.outputs.append(event)
+                        if isinstance(event, Waiting):
+                            client.waits.append(event)
+                        else:
+                            client.outputs.append(event)
             except (Unavailable, RequestFailed) as error:
                 client.error = error
         client.at = anyio.current_time() - self.began
 
 
 @asynccontextmanager
-async def stage(limits: Limits | None = None) -> AsyncIterator[Stage]:
+async def stage(limits: Limits | None = None, *, causes: bool = False) -> AsyncIterator[Stage]:
+    """A stage; with `causes` it tells why workers ended."""
     async with anyio.create_task_group() as tasks:
-        yield Stage(tasks, limits or Limits())
+        yield Stage(tasks, limits or Limits(), causes={} if causes else None)
         await anyio.wait_all_tasks_blocked()
         tasks.cancel_scope.cancel()
 

@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 import anyio
 
 from stoker.daemon.dispatch import Output, Started
+from stoker.daemon.gateway.keys import Access
 from stoker.ipc.control_messages import Rates, Readiness, RequestCounts, StatusReport, WarmupStatus
 from stoker.ipc.messages import CountTokens, Delta, Finished, Generate, Usage
 
@@ -96,7 +97,7 @@ class FakeDispatch:
 
 @dataclass
 class FakeModels:
-    id: str | None = "models/SmolLM2-135M-Instruct"
+    id: str = "models/SmolLM2-135M-Instruct"
     aliases: tuple[str, ...] = ("gpt-4o",)
     accept_any: bool = False
 
@@ -114,6 +115,7 @@ class FakeBackend:
     board: FakeBoard = field(default_factory=FakeBoard)
     models: FakeModels = field(default_factory=FakeModels)
     host: str = "127.0.0.1"
+    access: Access = field(default_factory=Access)
 
     async def status(self) -> StatusReport:
         """A report with the board's snapshot in it."""

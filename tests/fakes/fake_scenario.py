@@ -117,12 +117,20 @@ class WarmPlan(WorkPlan, frozen=True):
     late: float = 0.0
 
 
+class BatchPlan(_Plan, frozen=True):
+    """Answers advance together, one `Step` for all; the first one is sent once `wait_for` of them have come."""
+
+    steps_per_second: float
+    wait_for: int = 1
+
+
 class GeneratePlan(_Plan, frozen=True):
     """How prompts are answered; `tokens` caps each answer (0: empty answers)."""
 
     prefill: WorkPlan = WorkPlan()
     tokens: int | None = None
     tokens_per_second: float | None = None
+    batch: BatchPlan | None = None
     error: Refusal | None = None
     ignore_cancel: bool = False
 

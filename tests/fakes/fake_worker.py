@@ -69,7 +69,8 @@ from stoker.ipc.messages import (
 # Run as a script, Python knows this folder but not the root that tests import from.
 sys.path[0] = str(Path(__file__).parents[2])
 
-from tests.fakes.fake_faults import Link, commit, log  # noqa: E402 - after the line above
+from tests.fakes.fake_batch import Batch, Sequence  # noqa: E402 - after the line above
+from tests.fakes.fake_faults import Link, commit, log  # noqa: E402
 from tests.fakes.fake_known import Known  # noqa: E402
 from tests.fakes.fake_scenario import (  # noqa: E402
     DEFAULT_TOKENS,
@@ -109,6 +110,8 @@ class FakeWorker:
     def _become(self, generation: int) -> None:
         self._scenario = read_scenario(self._plan, generation)
         self._known = Known(self._scenario.known.learned)
+        plan = self._scenario.generate.batch
+        self._batch = Batch(self._link.emit, plan.steps_per_second, plan.wait_for) if plan else None
         self._link.stays = self._scenario.ignore_eof
         signal.signal(signal.SIGTERM, signal.SIG_IGN if self._scenario.ignore_term else _leave)
 
@@ -247,6 +250,10 @@ class FakeWorker:
 
     def _decode(self, job: Job, body: Generate, count: int) -> int:
         """Send the tokens that were not emitted before; the number that the answer has now."""
+        if self._batch is not None:
+            emitted = len(body.emitted)
+            tokens = iter(answer(body, count)[emitted:])
+            return emitted + self._batch.run(Sequence(job.id, tokens, job.cancelled))
         rate = self._scenario.generate.tokens_per_second
         for index, token in enumerate(answer(body, count)):
             if index < len(body.emitted):

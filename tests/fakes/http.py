@@ -97,7 +97,7 @@ class RawClient:
         """Read a whole response, or as much of it as comes before the connection ends."""
         status_line, *lines = (await self.until(b"\r\n\r\n")).decode().strip().split("\r\n")
         headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
-        if to_head:
+        if to_head or status_line.split()[1] == "204":
             body, complete = b"", True
         elif headers.get("transfer-encoding") == "chunked":
             body, complete = await self._chunks()

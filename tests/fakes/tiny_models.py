@@ -149,21 +149,21 @@ def write_tiny_model(kind: Kind, folder: Path, *, seed: int = 4, eos: Iterable[i
     folder.mkdir(parents=True, exist_ok=True)
     mx.save_safetensors(str(folder / "model.safetensors"), dict(tree_flatten(model.parameters())), {"format": "mlx"})
     ends = [token_id(IM_END), token_id(END_OF_TEXT), *eos]
-    _write_json(folder / "config.json", {**recipe.config, "eos_token_id": ends})
-    _write_json(folder / "generation_config.json", {"eos_token_id": ends})
+    write_json(folder / "config.json", {**recipe.config, "eos_token_id": ends})
+    write_json(folder / "generation_config.json", {"eos_token_id": ends})
     write_tokenizer(folder)
     return folder
 
 
 def write_tokenizer(folder: Path) -> None:
     """Write the byte-level tokenizer and its chat template."""
-    tokenizer = Tokenizer(models.BPE(vocab=_byte_symbols(), merges=[]))
+    tokenizer = Tokenizer(models.BPE(vocab=byte_symbols(), merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in SPECIALS])
     tokenizer.add_tokens([AddedToken(name, special=False, normalized=False) for name in MARKERS])
     tokenizer.save(str(folder / "tokenizer.json"))
-    _write_json(
+    write_json(
         folder / "tokenizer_config.json",
         {
             "tokenizer_class": "PreTrainedTokenizerFast",
@@ -220,12 +220,12 @@ def _demand_lively(model: Any, kind: Kind, seed: int) -> None:
         raise AssertionError(f"a tiny {kind} of seed {seed} gives {answers} to three prompts: take another seed")
 
 
-def _byte_symbols() -> dict[str, int]:
+def byte_symbols() -> dict[str, int]:
     """Byte-level BPE writes each byte as one printable character: the GPT-2 table, in byte order."""
     printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = iter(range(256, 512))
     return {chr(byte if byte in printable else next(others)): byte for byte in range(256)}
 
 
-def _write_json(path: Path, value: dict[str, Any]) -> None:
+def write_json(path: Path, value: dict[str, Any]) -> None:
     path.write_text(json.dumps(value, indent=1), encoding="utf-8")

@@ -30,6 +30,8 @@ class CountingCore:
         self.threads = {threading.get_ident()}
         self.fault: Exception | None = None
         self.asked = 0
+        self.due: float | None = None
+        self.turned = threading.Event()
 
     @property
     def idle(self) -> bool:
@@ -51,6 +53,7 @@ class CountingCore:
         self.left.clear()
 
     def turn(self) -> None:
+        self.turned.set()
         self.threads.add(threading.get_ident())
         for request_id in list(self.left):
             self.left[request_id] -= 1
@@ -169,3 +172,22 @@ def test_cancel_follows_its_request(desk: Desk) -> None:
         Response(2, DONE),
     }
     assert desk.frames.empty()
+
+
+def test_an_idle_core_is_turned_when_it_wants_to_be() -> None:
+    """A core that has something to look at later gets a turn then, without any request."""
+
+    def build(emit: Emit) -> CountingCore:
+        core = CountingCore(emit)
+        core.due = 0.0
+        cores.append(core)
+        return core
+
+    cores: list[CountingCore] = []
+    desk = Desk(build)
+    assert desk.engine is not None
+    while not cores:
+        pass
+    assert cores[0].turned.wait(SECONDS)
+    desk.engine.close()
+    assert desk.engine.join(SECONDS)

@@ -159,8 +159,8 @@ def test_date_is_found_in_the_prefix() -> None:
     assert prefix.lasting is not None
     assert 5 < prefix.lasting < 30
     assert prefix.note == (
-        f"from token {prefix.lasting} on it changes at midnight, because the chat template tells the date; "
-        "set the template argument date_string to pin it"
+        f"from token {prefix.lasting} on it changes at midnight, because the chat template tells the date, and is "
+        "warmed again then; set the template argument date_string to pin it"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import mlx.core as mx
 import psutil
@@ -31,12 +32,14 @@ class Admitted:
         emitted: What earlier workers answered.
         limit: Most tokens of the answer, `emitted` included.
         chat: The prompt is a conversation.
+        tools: Those of a conversation.
     """
 
     prompt: list[int]
     emitted: list[int]
     limit: int
     chat: bool
+    tools: tuple[dict[str, Any], ...] = ()
 
     @property
     def tokens(self) -> list[int]:
@@ -64,7 +67,8 @@ def admit(loaded: LoadedModel, body: Generate) -> Admitted:
             field="prompt",
         )
     limit = room if body.max_tokens is None else min(body.max_tokens, room)
-    return Admitted(prompt, list(body.emitted), limit, isinstance(body.prompt, ChatPrompt))
+    tools = body.prompt.tools if isinstance(body.prompt, ChatPrompt) else ()
+    return Admitted(prompt, list(body.emitted), limit, isinstance(body.prompt, ChatPrompt), tools)
 
 
 def check_ids(tokens: Sequence[int], vocabulary: int, field: str) -> None:

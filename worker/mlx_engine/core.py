@@ -62,6 +62,11 @@ class MlxCore:
         """See `Core`."""
         return self._scheduler is None or self._scheduler.idle
 
+    @property
+    def due(self) -> float | None:
+        """See `Core`."""
+        return None if self._scheduler is None else self._scheduler.due
+
     def turn(self) -> None:
         """See `Core`."""
         if self._scheduler is not None:

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,10 @@ import mlx.core as mx
 
 from ...ipc.messages import StoreFigures
 from ..identity import identify
+from ..prefix_cache import cut
 from ..saving import Saver
 from ..store import PrefixStore
+from ..store_index import Entry
 from ..store_results import Draft, Rejected
 from . import persist
 from .loading import LoadedModel
@@ -29,6 +31,11 @@ RELEASE_SECONDS = 600.0
 CALM_SECONDS = 0.5
 """Without a turn of the engine, after which it counts as idle. The first request after a warmup mostly comes at once;
 a save beside it doubled its time to the first token (measured: 2,000 tokens, two cores)."""
+LEAST_GAINED = 64
+"""Tokens that a part of a longer stored prefix must save; fewer are computed as quickly."""
+LEAST_SHARE = 0.25
+"""Of the entry that this part must be: a file is read whole, some five times as quickly as its KV is computed."""
+
 REFUSALS_KEPT = 16
 """Of what could not be restored, for the figures."""
 
@@ -41,8 +48,41 @@ class Restored:
     length: int
 
 
+class Reading:
+    """A restore on a thread of its own, so that the engine goes on meanwhile.
+
+    Args:
+        work: Reads.
+    """
+
+    def __init__(self, work: Callable[[], Restored | None]) -> None:
+        self._work = work
+        self._ended = threading.Event()
+        self._restored: Restored | None = None
+        self._error: Exception | None = None
+        threading.Thread(target=self._main, name="reader", daemon=True).start()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it has ended, after so many seconds at most."""
+        return self._ended.wait(seconds)
+
+    def result(self) -> Restored | None:
+        """What was read, once it has ended; what went wrong in an unforeseen way is raised."""
+        if self._error is not None:
+            raise self._error
+        return self._restored
+
+    def _main(self) -> None:
+        try:
+            self._restored = self._work()
+        except Exception as error:  # noqa: BLE001 - raised again where it is waited for
+            self._error = error
+        finally:
+            self._ended.set()
+
+
 class Disk:
-    """The prefix store of one model. `restore` runs on the engine's thread, saving on one of its own.
+    """The prefix store of one model. Reading and saving each have a thread of their own.
 
     Args:
         folder: The store's place; made, private.
@@ -60,6 +100,9 @@ class Disk:
         device = "gpu" if mx.default_device() == mx.Device(mx.gpu) else "cpu"
         identity = identify(loaded.folder, model=loaded.name, layout=persist.layout(loaded.sample), device=device)
         self._template = loaded.sample
+        self._trimmable = loaded.trimmable
+        self.restores = True
+        """Whether anything may be read from disk: not after workers died of it."""
         self._store = PrefixStore(folder, identity, budget_bytes)
         self._latest_turn = time.monotonic()
         self._saver = Saver(self._store, persist.save, calm=self._is_calm)
@@ -72,14 +115,42 @@ class Disk:
         self._release.daemon = True
         self._release.start()
 
-    def restore(self, tokens: Sequence[int], beyond: int, name: str) -> Restored | None:
-        """The longest stored prefix of `tokens`, if it is longer than `beyond`; None where it has to be computed.
+    def reading(self, tokens: Sequence[int], beyond: int, name: str) -> Reading | None:
+        """Begin to restore what is stored of `tokens`; None where there is nothing that is worth it.
 
-        The journal knows of it while it is read and evaluated: a worker that dies of it is the last that does.
+        Args:
+            tokens: All of them may be restored.
+            beyond: So many of them are resident.
+            name: Of the prefix, for reasons.
         """
-        entry = self._store.find(tokens)
-        if entry is None or entry.length <= beyond:
+        found = self._found(tokens, beyond)
+        return Reading(lambda: self._restored(*found, name)) if found else None
+
+    def restore(self, tokens: Sequence[int], beyond: int, most_bytes: int) -> Restored | None:
+        """The same at once, for a request that waits for it, unless the file is larger than that."""
+        found = self._found(tokens, beyond)
+        if found is None or found[0].size > most_bytes:
             return None
+        return self._restored(*found, found[0].name or found[0].key[:8])
+
+    def _found(self, tokens: Sequence[int], beyond: int) -> tuple[Entry, int] | None:
+        """An entry, and how many of its tokens are of use. All of it is read: too small a part isn't worth that."""
+        if not self.restores:
+            return None
+        if self._trimmable:
+            found = self._store.closest(tokens)
+        else:
+            whole = self._store.find(tokens)
+            found = (whole, whole.length) if whole else None
+        if found is None:
+            return None
+        entry, shared = found
+        gained = shared - beyond
+        whole_use = shared == entry.length and gained > 0
+        return found if whole_use or gained >= max(LEAST_GAINED, entry.length * LEAST_SHARE) else None
+
+    def _restored(self, entry: Entry, length: int, name: str) -> Restored | None:
+        """The journal knows of it while it is read and evaluated: a worker that dies of it is the last that does."""
         with self._store.begin("restoring", entry.tokens, name):
             opened = self._store.open(entry.key)
             if isinstance(opened, Rejected):
@@ -87,10 +158,12 @@ class Disk:
                 return None
             with opened:
                 try:
-                    return Restored(persist.load(opened.path, self._template, entry.length), entry.length)
+                    kv = persist.load(opened.path, self._template, entry.length)
                 except persist.PersistError as error:
                     self._refused(name, self._store.condemn(entry.key, str(error)).reason)
                     return None
+                cut(kv, entry.length, length)
+                return Restored(kv, length)
 
     def _refused(self, name: str, reason: str) -> None:
         """Computed again it will be saved again, and the store has forgotten; people want to know all the same."""

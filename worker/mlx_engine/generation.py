@@ -9,9 +9,10 @@ from typing import Literal
 
 from ...ipc.framing import Response
 from ...ipc.messages import Delta, Finished, Id, Usage
+from ..calls import Piece
 from .prefill import Prefill
 from .sampling import Sampler
-from .text import Piece, TextStream
+from .text import TextStream
 
 
 @dataclass(slots=True)
@@ -72,7 +73,8 @@ class Generation:
 
     def finished(self, reason: Literal["stop", "length", "cancelled"]) -> tuple[tuple[Delta, ...], Response]:
         """The result, and before it deltas for whatever part of the held-back text has another channel."""
-        *before, last = self.text.finish() or [Piece(self.text.channel, "")]
+        before = self.text.finish(complete=reason == "stop")
+        last = before.pop() if before and not before[-1].calls else Piece("normal", "")
         now = time.perf_counter()
         first = self.first_token_at or now
         result = Finished(
@@ -88,17 +90,17 @@ class Generation:
             prefill_seconds=round(first - self.submitted, 6),
             decode_seconds=round(now - first, 6),
         )
-        early = tuple(Delta(target=self.id, tokens=(), text=piece.text, channel=piece.channel) for piece in before)
-        return early, Response(self.id, result)
+        return tuple(_delta(self.id, (), piece) for piece in before), Response(self.id, result)
 
 
 def deltas(target: Id, token: int, pieces: Sequence[Piece]) -> tuple[Delta, ...]:
     """One delta for each channel; the first carries the token."""
     first, *others = pieces or [Piece("normal", "")]
-    return (
-        Delta(target=target, tokens=(token,), text=first.text, channel=first.channel),
-        *(Delta(target=target, tokens=(), text=piece.text, channel=piece.channel) for piece in others),
-    )
+    return _delta(target, (token,), first), *(_delta(target, (), piece) for piece in others)
+
+
+def _delta(target: Id, tokens: tuple[int, ...], piece: Piece) -> Delta:
+    return Delta(target=target, tokens=tokens, text=piece.text, channel=piece.channel, calls=piece.calls)
 
 
 def replay(text: TextStream, emitted: Sequence[int], ends: frozenset[int]) -> Literal["stop"] | None:

@@ -8,9 +8,11 @@ abandoned warmup left is computed while there is nothing else at all.
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections import deque
-from typing import Literal, TypeAlias
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -22,12 +24,15 @@ from ..errors import GenerationFailed
 from ..normalise import normalised
 from ..prefix_cache import PrefixCache
 from .admission import Admitted, MemoryGuard, admit, planned_length
+from .background import NAME, Background
 from .decoding import Decoded, Decoder, Held, Start, decoder_for, normalized
 from .disk import Disk
 from .generation import Generation, replay
 from .learner import Learner
 from .loading import LoadedModel
+from .planning import Plan, Planner
 from .prefill import Pace, Prefill
+from .renewal import Renewal
 from .sampling import sampler_for
 from .text import TextStream
 from .warming import WarmJob
@@ -37,6 +42,8 @@ log = logging.getLogger(__name__)
 WARM_SHARE = 0.25
 """While sequences decode, a warmup's chunk gets this share of the time budget: each of them waits for it at each
 token, and nobody waits for the warmup."""
+QUICKLY_READ = 128 << 20
+"""Bytes that are read from disk for a request while others decode: a fifth of a second for them at worst."""
 GUESSED_PACE = 100.0
 """Tokens per second of prefill before any was measured."""
 
@@ -77,13 +84,19 @@ class Scheduler:
         self._waiting: dict[Id, Generation] = {}
         self._decoding: dict[Id, Generation] = {}
         self._warming: deque[WarmJob] = deque()
-        self._background: WarmJob | None = None
+        self._planner = Planner(loaded, self.cache, normalise=self._normalise)
+        self._background = Background(self._unasked, Renewal(self._planner))
         self._decoder = self._new_decoder()
 
     @property
     def idle(self) -> bool:
         """Whether there is nothing to compute."""
-        return not (self._waiting or self._decoding or self._warming or self._background)
+        return not (self._waiting or self._decoding or self._warming or self._background.active)
+
+    @property
+    def due(self) -> float | None:
+        """Seconds after which a turn is due although there is nothing to compute; None: never."""
+        return self._background.due
 
     def figures(self, memory_bytes: int) -> Figures:
         """Statistics of now and of the latest work."""
@@ -94,7 +107,8 @@ class Scheduler:
             prompt_tps=round(self._pace.tokens_per_second, 2),
             generation_tps=round(self._generation_tps, 2),
             store=self._disk.figures() if self._disk else None,
-            background=self._background.current if self._background else None,
+            background=self._background.current,
+            prefixes=self._background.reports,
         )
 
     # -- requests --------------------------------------------------------------------------------------------
@@ -108,11 +122,17 @@ class Scheduler:
         prompt = normalised(body.prompt, normalise=self._normalise)
         body = msgspec.structs.replace(body, prompt=prompt)
         admitted = admit(self.loaded, body)
-        if self._learner is not None and not (
-            body.emitted or body.probe
-        ):  # else it was counted before its worker died
+        # A request that goes on was counted before its worker died; a probe is nobody's.
+        if self._learner is not None and not (body.emitted or body.probe):
             self._learner.observe(prompt)
-        text = TextStream(self.loaded.tokenizer, admitted.prompt, body.stop, chat=admitted.chat)
+        text = TextStream(
+            self.loaded.tokenizer,
+            admitted.prompt,
+            body.stop,
+            chat=admitted.chat,
+            tools=admitted.tools,
+            parallel=body.parallel_calls,
+        )
         ended = replay(text, admitted.emitted, self._ends)
         generation = self._new_generation(request_id, body, admitted, text, submitted)
         if ended or generation.left <= 0 or len(admitted.tokens) >= self.loaded.context:
@@ -156,20 +176,27 @@ class Scheduler:
 
     def warm(self, request_id: Id, body: Warm) -> None:
         """Take a warmup; it is computed while no user's prompt is waiting."""
-        job = WarmJob(
+        plans = self._planner.plans(body, self._learner)
+        self._background.yield_to(plans)
+        if self._disk is not None:
+            self._disk.restores = body.restore
+        self._warming.append(self._job(request_id, plans, self._emit, later=body.finish))
+
+    def _unasked(self, plans: Sequence[Plan], emit: Emit) -> WarmJob:
+        return self._job(NAME, plans, emit, later=False)
+
+    def _job(self, request_id: Id, plans: Sequence[Plan], emit: Emit, *, later: bool) -> WarmJob:
+        return WarmJob(
             request_id,
-            body,
+            plans,
             loaded=self.loaded,
             cache=self.cache,
             guard=self._guard,
             pace=self._pace,
-            emit=self._emit,
-            normalise=self._normalise,
-            learner=self._learner,
+            emit=emit,
             disk=self._disk,
+            later=later,
         )
-        self._end_background()
-        self._warming.append(job)
 
     def cancel(self, target: Id) -> None:
         """Give a request up and answer it; its KV so far stays cached. Unknown ids are those already answered."""
@@ -195,8 +222,9 @@ class Scheduler:
             self._prefill(min(self._waiting.values(), key=self._urgency))
         elif self._warming:
             self._warm_step(self._warming[0])
-        elif self._background and not self._decoding and self._background.step(self._chunk_seconds):
-            self._background = None
+        elif not self._decoding:
+            self._background.look()
+            self._background.step(self._chunk_seconds)
 
     def _urgency(self, generation: Generation) -> float:
         """Seconds of work left, less the seconds already waited: the shortest first, and nobody starves."""
@@ -208,16 +236,8 @@ class Scheduler:
         if result := job.step(self._chunk_seconds * share):
             self._warming.remove(job)
             self._emit(result)
-            if job.goes_on():
-                self._end_background()
-                self._background = job
-
-    def _end_background(self) -> None:
-        """Another warmup takes its place; what it has computed stays."""
-        if self._background is not None:
-            self._background.cancel()
-            self._background.step(self._chunk_seconds)
-            self._background = None
+            if job.later:
+                self._background.add(job.left())
 
     def _prefill(self, generation: Generation) -> None:
         try:
@@ -236,14 +256,22 @@ class Scheduler:
 
     def _started(self, generation: Generation) -> Prefill:
         """Looked up only now: a request before this one may have left what this one needs."""
-        hit = None if generation.probe else self.cache.lookup(generation.tokens)
-        cached = hit.length if hit else 0
-        kv = hit.kv if hit else None
+        kv, cached = (None, 0) if generation.probe else self._found(generation.tokens)
         prefill = Prefill(
             self.loaded.model, generation.tokens, kv, cached, chunk_seconds=self._chunk_seconds, pace=self._pace
         )
         generation.prefill, generation.cached = prefill, cached
         return prefill
+
+    def _found(self, tokens: list[int]) -> tuple[list[Any] | None, int]:
+        """The KV of the longest beginning that is resident, or on disk and longer; and its length."""
+        hit = self.cache.lookup(tokens)
+        kv, cached = (hit.kv, hit.length) if hit else (None, 0)
+        if self._disk is not None:
+            most = QUICKLY_READ if self._decoding else sys.maxsize
+            if restored := self._disk.restore(tokens[:-1], cached, most):
+                return restored.kv, restored.length
+        return kv, cached
 
     def _begin(self, generation: Generation, prefill: Prefill, token: int) -> None:
         """The prompt is in the KV and the first token known."""

@@ -49,6 +49,14 @@ def find_model(model: str, cache_dir: Path, report: Report) -> Path:
     return _from_hub(model, report)
 
 
+def cached_snapshot(model: str) -> Path | None:
+    """The directory of a hub model that is wholly downloaded already; the network is not asked."""
+    try:
+        return _snapshot(model, local_files_only=True)
+    except hub_errors.LocalEntryNotFoundError:
+        return None
+
+
 def _looks_like_path(model: str) -> bool:
     return model.startswith(("/", ".", "~")) or model.count("/") != 1
 
@@ -71,10 +79,8 @@ def _embedded(cache_dir: Path, report: Report) -> Path:
 
 
 def _from_hub(model: str, report: Report) -> Path:
-    try:
-        return _snapshot(model, local_files_only=True)
-    except hub_errors.LocalEntryNotFoundError:
-        pass  # not downloaded yet, or not wholly
+    if (folder := cached_snapshot(model)) is not None:
+        return folder
     try:
         return _snapshot(model, tqdm_class=_reporting_bar(report))
     except hub_errors.GatedRepoError as error:

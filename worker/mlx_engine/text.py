@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, cast
 
 from mlx_lm.generate import make_text_state_machine
 
-Channel: TypeAlias = Literal["normal", "reasoning", "tool"]
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """Text of one channel."""
-
-    channel: Channel
-    text: str
+from ..calls import CallReader, Channel, Piece, joined
 
 
 class StopScanner:
@@ -63,15 +54,28 @@ class TextStream:
         tokenizer: mlx-lm's tokenizer wrapper.
         prompt: Token ids of the prompt.
         stops: Stop strings.
-        chat: The answer is a chat message: reasoning and tool calls go to channels of their own, and a space at its
-            very beginning is dropped. Else it continues the prompt's text to the letter.
+        chat: The answer is a chat message: reasoning goes to a channel of its own, tool calls are read, and a space
+            at its very beginning is dropped. Else it continues the prompt's text to the letter.
+        tools: What may be called; where there are none, a call is text.
+        parallel: Whether a second call may follow the first. If not, the answer ends with the first.
     """
 
-    def __init__(self, tokenizer: Any, prompt: Sequence[int], stops: Sequence[str], *, chat: bool) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        prompt: Sequence[int],
+        stops: Sequence[str],
+        *,
+        chat: bool,
+        tools: Sequence[dict[str, Any]] = (),
+        parallel: bool = True,
+    ) -> None:
         self._detokenizer = tokenizer.detokenizer
         self._stops = StopScanner(stops)
         self._machine: Any = make_text_state_machine(tokenizer)
         self._state: Any = self._machine.make_state(_initial_channel(tokenizer, prompt)) if chat else None
+        self._reader = _reader(tokenizer, list(tools), parallel=parallel)
+        self._reader.start(self.channel)
         if not chat:
             # Detokenizers drop a space before the first text; after the prompt's last token there is one already.
             self._detokenizer.add_token(prompt[-1])
@@ -79,8 +83,8 @@ class TextStream:
 
     @property
     def stopped(self) -> bool:
-        """A stop string was found; no text comes any more."""
-        return self._stops.found is not None
+        """A stop string or the one allowed tool call was found; no text comes any more."""
+        return self._stops.found is not None or self._reader.ended
 
     @property
     def stop(self) -> str | None:
@@ -93,12 +97,20 @@ class TextStream:
         return _channel(self._state[0]) if self._state is not None else "normal"
 
     def add(self, token: int) -> list[Piece]:
-        """Pieces that a token completes: none, one, or several where it ends one channel and begins another."""
-        self._detokenizer.add_token(token)
-        return self._pieces(self._stops.add(self._detokenizer.last_segment))
+        """Pieces that a token completes: none, one, or several where it ends one channel and begins another.
 
-    def finish(self) -> list[Piece]:
-        """What was held back until now: half a character, half a stop string, half a channel mark."""
+        While a tool call is not complete, an empty one of channel `tool`.
+        """
+        self._detokenizer.add_token(token)
+        pieces = joined(self._pieces(self._stops.add(self._detokenizer.last_segment)))
+        return pieces or ([Piece("tool", "")] if self._reader.gathering else [])
+
+    def finish(self, *, complete: bool = False) -> list[Piece]:
+        """What was held back until now: half a character, half a stop string, half a channel mark, half a call.
+
+        Args:
+            complete: The model itself ended the answer.
+        """
         pieces: list[Piece] = []
         if not self.stopped:
             self._detokenizer.finalize()
@@ -106,7 +118,8 @@ class TextStream:
             pieces += self._pieces(self._stops.finish())
         if self._state is not None:
             self._state, held, _ = self._machine.flush(self._state)
-            pieces += [Piece(self.channel, held)] if held else []
+            pieces += self._reader.add(self.channel, held)
+        pieces += self._reader.finish(complete=complete and self._stops.found is None)
         return joined(pieces)
 
     def _pieces(self, text: str) -> list[Piece]:
@@ -115,18 +128,18 @@ class TextStream:
         if self._state is None:
             return [Piece("normal", text)]
         self._state, segments = self._machine.split(self._state, text)
-        return joined([Piece(_channel(state), part) for state, part in segments if part])
+        pieces: list[Piece] = []
+        for place, (state, part) in enumerate(segments):
+            if place:  # a mark was between this segment and the one before
+                pieces += self._reader.switch(_channel(state))
+            pieces += self._reader.add(_channel(state), part)
+        return pieces
 
 
-def joined(pieces: Sequence[Piece]) -> list[Piece]:
-    """The pieces with neighbours of one channel put together."""
-    result: list[Piece] = []
-    for piece in pieces:
-        if result and result[-1].channel == piece.channel:
-            result[-1] = Piece(piece.channel, result[-1].text + piece.text)
-        else:
-            result.append(piece)
-    return result
+def _reader(tokenizer: Any, tools: list[dict[str, Any]], *, parallel: bool) -> CallReader:
+    parse = tokenizer.tool_parser if tools else None
+    begin, end = tokenizer.tool_call_start or "", tokenizer.tool_call_end or ""
+    return CallReader(parse and (lambda text: parse(text, tools)), begin, end, parallel=parallel)
 
 
 def _channel(state: str) -> Channel:

@@ -65,6 +65,15 @@ def test_options_are_passed_on(stoker: Run, script: Script, tmp_path: Path) -> N
     assert (asked["max_tokens"], asked["temperature"]) == (5, 0.0)
 
 
+def test_key_is_sent_where_one_is_configured(stoker: Run, script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With keys configured, the conversation carries one; without, no header is sent."""
+    stoker("chat", "Hi")
+    monkeypatch.setenv("STOKER_API_KEYS", "sk-local-key")
+    stoker("chat", "Hi")
+
+    assert script.authorizations == [None, "Bearer sk-local-key"]
+
+
 def test_standard_input_is_the_prompt(stoker: Run, script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is piped in is asked."""
     monkeypatch.setattr(sys, "stdin", io.StringIO("What is this?\n"))
@@ -108,7 +117,7 @@ def test_ctrl_c_ends_the_answer_only(stoker: Run, script: Script, monkeypatch: p
     typed(monkeypatch, "Long story", "Hi")
     turns: Iterator[Turn] = iter([_interrupted, completion.stream])
 
-    async def stream(url: str, body: dict[str, Any], write: Callable[[str], None]) -> str:
+    async def stream(url: str, body: dict[str, Any], write: Callable[[str], None], *_: object) -> str:
         return await next(turns)(url, body, write)
 
     monkeypatch.setattr(completion, "stream", stream)

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,20 @@ from stoker.daemon.cli.entry import app
 from tests.fakes.command_line import Run, Serve, stoker_process
 from tests.fakes.fake_steward import FakeSteward
 
-COMMANDS = ("run", "ready", "status", "rewarm", "restart", "stop", "chat", "logs")
+COMMANDS = (
+    "run",
+    "install",
+    "uninstall",
+    "start",
+    "ready",
+    "status",
+    "rewarm",
+    "restart",
+    "stop",
+    "chat",
+    "doctor",
+    "logs",
+)
 GROUPS = {"warm": ("list", "pin", "forget", "clear")}
 NEED_A_DAEMON = (
     ("ready",),
@@ -28,7 +40,7 @@ NEED_A_DAEMON = (
     ("warm", "forget", "x"),
     ("warm", "clear", "--yes"),
 )
-HEAVY = ("mlx", "numpy", "transformers", "aiohttp", "rich", "structlog", "psutil")
+HEAVY = ("mlx", "numpy", "transformers", "aiohttp", "rich", "structlog", "psutil", "plistlib")
 
 
 def test_the_version_is_printed(stoker: Run) -> None:
@@ -133,19 +145,6 @@ def test_commands_that_only_ask_import_little(serve: Serve, command: str) -> Non
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
 
     assert done.stdout.splitlines()[-1] == "[]"
-
-
-def test_ready_is_quick(serve: Serve) -> None:
-    """Asking takes less than 0.4 s from start to exit (the best of three: the machine may be busy)."""
-    serve(FakeSteward())
-    durations = []
-    for _ in range(3):
-        start = time.perf_counter()
-        with stoker_process("ready") as process:
-            process.communicate(timeout=30)
-        durations.append(time.perf_counter() - start)
-
-    assert min(durations) < 0.4
 
 
 def test_ctrl_c_is_quiet(serve: Serve) -> None:

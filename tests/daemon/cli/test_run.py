@@ -22,7 +22,7 @@ class FakeDaemon:
         self.code = 0
         self.fault: Exception | None = None
 
-    def __call__(self, settings: Settings, warnings: tuple[str, ...], announce: Any) -> int:
+    def __call__(self, settings: Settings, warnings: tuple[str, ...], *beside: Any) -> int:
         if self.fault:
             raise self.fault
         self.settings, self.warnings = settings, warnings

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import anyio
 import openai
 import pytest
 
 from stoker.daemon.dispatch import RequestFailed, Unavailable
 from stoker.ipc.errors import ErrorCode, ErrorData
 from stoker.ipc.messages import Finished
+from tests.fakes.fake_choices import FakeChoices, playing_each
 from tests.fakes.fake_dispatch import (
     FINISHED,
     STARTED,
     USAGE,
     FakeBackend,
-    FakeModels,
+    Hold,
     answer,
     delta,
     playing,
 )
 from tests.fakes.http import chat, connected, events_of, exchange, sdk, serving
+from tests.fakes.openai_requests import completion, tool
 
 pytestmark = pytest.mark.anyio
 
@@ -224,27 +229,7 @@ async def test_model_id_may_contain_a_plain_slash() -> None:
     assert reply.json["id"] == "models/SmolLM2-135M-Instruct"
 
 
-async def test_model_that_is_not_known_yet_is_a_503() -> None:
-    """Before the first load there is nothing to show under a name, and asking again makes sense."""
-    backend = FakeBackend(models=FakeModels(id=None))
-    reply = await exchange(backend, "GET", "/v1/models/default")
-
-    assert reply.status == 503
-    assert reply.headers["retry-after"] == "1"
-
-
-# -- bodies ------------------------------------------------------------------------------------------------
-
-
-async def test_slow_body_is_a_408(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A body that does not come is not waited for without end."""
-    monkeypatch.setattr("stoker.daemon.gateway.openai.BODY_TIMEOUT", 0.05)
-    async with serving(FakeBackend()) as address, connected(address) as client:
-        await client.send(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{")
-        reply = await client.reply()
-
-    assert reply.status == 408
-    assert reply.error["code"] == "request_timeout"
+# -- what the worker is asked, and what it says ------------------------------------------------------------
 
 
 async def test_request_reaches_the_worker_as_it_was_meant() -> None:
@@ -258,3 +243,102 @@ async def test_request_reaches_the_worker_as_it_was_meant() -> None:
     assert body.max_tokens == 5
     assert body.stop == ("END",)
     assert (body.sampling.temperature, body.sampling.top_p, body.sampling.seed) == (0.0, 0.5, 3)
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "param"),
+    [
+        ({}, None, "messages"),
+        ({}, "prompt", "messages"),
+        ({}, "logit_bias", "logit_bias"),
+        ({}, "template_args", "chat_template_kwargs"),
+        ({"response_format": {"type": "json_object"}}, "constraint", "response_format"),
+        ({"tools": [tool("f")], "tool_choice": "required"}, "constraint", "tool_choice"),
+    ],
+    ids=str,
+)
+async def test_worker_refusal_names_the_clients_field(fields: dict[str, Any], field: str | None, param: str) -> None:
+    """What the worker says of its own terms is said in those of the chat."""
+    refusal = RequestFailed(ErrorCode.UNSUPPORTED, "no", ErrorData(field=field))
+    reply = await exchange(playing(refusal), "POST", CHAT, chat(**fields))
+
+    assert (reply.status, reply.error["param"]) == (400, param)
+
+
+@pytest.mark.parametrize("field", [None, "prompt", "messages"])
+async def test_worker_refusal_names_the_prompt_of_a_completion(field: str | None) -> None:
+    """A completion has no messages to blame."""
+    refusal = RequestFailed(ErrorCode.INVALID_PROMPT, "no", ErrorData(field=field))
+    reply = await exchange(playing(refusal), "POST", "/v1/completions", completion())
+
+    assert (reply.status, reply.error["param"]) == (400, "prompt")
+
+
+# -- several answers at once -------------------------------------------------------------------------------
+
+
+async def test_choices_come_in_one_answer() -> None:
+    """With `n` one request is several generations, and one answer with one usage."""
+    backend = playing_each(answer("a"), answer("b"), answer("c"))
+    reply = await exchange(backend, "POST", CHAT, chat(n=3, seed=1))
+
+    assert [choice["message"]["content"] for choice in reply.json["choices"]] == ["a", "b", "c"]
+    assert reply.json["usage"]["completion_tokens"] == 3 * USAGE.completion_tokens
+    assert reply.json["usage"]["prompt_tokens"] == USAGE.prompt_tokens
+    assert [body.sampling.seed for body in backend.dispatch.bodies] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_one_refused_choice_refuses_all(*, stream: bool) -> None:
+    """Where one of several answers can't be made, the request fails with that reason, and the others end."""
+    backend = playing_each((STARTED, Hold()), (Unavailable("64 wait already", full=True),))
+    reply = await exchange(backend, "POST", CHAT, chat(n=2, stream=stream))
+
+    if stream and reply.status == 200:
+        assert events_of(reply.body)[-1]["error"]["code"] == "queue_full"
+        assert not reply.complete
+    else:
+        assert (reply.status, reply.error["code"]) == (429, "queue_full")
+
+
+async def test_client_that_leaves_ends_all_choices() -> None:
+    """No choice runs on for a client that is gone."""
+    holds = [Hold(), Hold()]
+    backend = playing_each(*((STARTED, hold) for hold in holds))
+    async with serving(backend) as address, connected(address) as client:
+        await client.ask("POST", CHAT, chat(n=2, stream=True))
+        for hold in holds:
+            await hold.reached.wait()
+        client.drop()
+        with anyio.fail_after(5):
+            await backend.dispatch.left_early.wait()
+
+    assert isinstance(backend.dispatch, FakeChoices)
+    assert sorted(backend.dispatch.left) == [0, 1]
+
+
+# -- completions -------------------------------------------------------------------------------------------
+
+
+async def test_completion_is_streamed_byte_for_byte() -> None:
+    """Chunks of `text_completion`, `[DONE]` last, and a proper end of the body."""
+    backend = playing(STARTED, delta(" upon"), Finished(reason="length", usage=USAGE))
+    reply = await exchange(backend, "POST", "/v1/completions", completion(stream=True))
+    *chunks, done = events_of(reply.body)
+
+    assert [(chunk["object"], chunk["choices"][0]["text"]) for chunk in chunks] == [
+        ("text_completion", " upon"),
+        ("text_completion", ""),
+    ]
+    assert chunks[0]["id"].startswith("cmpl-")
+    assert done == "[DONE]"
+    assert reply.complete
+
+
+async def test_refused_completion_has_a_status_of_its_own() -> None:
+    """Also a stream that no worker takes, and a model that is not there."""
+    refused = await exchange(playing(Unavailable("no worker")), "POST", "/v1/completions", completion(stream=True))
+    unknown = await exchange(FakeBackend(), "POST", "/v1/completions", completion(model="gpt-5"))
+
+    assert (refused.status, refused.error["code"]) == (503, "not_ready")
+    assert (unknown.status, unknown.error["code"]) == (404, "model_not_found")

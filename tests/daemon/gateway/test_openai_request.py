@@ -2,105 +2,32 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
 
 from stoker.daemon.gateway.errors import ApiError
-from stoker.daemon.gateway.openai_request import ChatCall, read_chat
-from stoker.daemon.gateway.openai_types import IGNORED, NEUTRAL, ChatRequest
-from stoker.ipc.messages import ChatPrompt
-from tests.fakes.http import chat
+from stoker.daemon.gateway.openai_request import RESERVED, read_chat
+from stoker.daemon.gateway.openai_types import COMPLETION_NEUTRAL, IGNORED, NEUTRAL, ChatRequest, CompletionRequest
+from stoker.ipc.messages import Generate, Prompt, TextPrompt, TokenPrompt
+from tests.fakes.openai_requests import prompt_of, read, read_text, refusal, text_refusal, tool
 
-CALL = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
-
-
-def read(**fields: Any) -> ChatCall:
-    """A good request with these fields changed, read."""
-    return read_chat(json.dumps(chat(**fields)).encode())
+# -- chats -------------------------------------------------------------------------------------------------
 
 
-def messages(*given: dict[str, Any]) -> tuple[dict[str, Any], ...]:
-    """What the template gets for these messages."""
-    prompt = read(messages=given).body.prompt
-    assert isinstance(prompt, ChatPrompt)
-    return prompt.messages
-
-
-def refusal(**fields: Any) -> ApiError:
-    """The refusal of a request with these fields."""
-    with pytest.raises(ApiError) as caught:
-        read(**fields)
-    assert caught.value.status == 400
-    return caught.value
-
-
-def test_bare_request_is_greedy() -> None:
-    """A bare request is greedy, up to the end of the context, and answered whole."""
-    call = read()
-
-    assert (call.body.sampling.temperature, call.body.sampling.top_p, call.body.sampling.seed) == (0.0, 1.0, None)
-    assert (call.body.max_tokens, call.body.stop) == (None, ())
-    assert (call.stream, call.include_usage) == (False, False)
+def test_bare_chat_goes_on_to_the_end_of_the_context() -> None:
+    """A bare chat has no limit, no stop word, no tools and no form."""
+    assert read().body == Generate(prompt=prompt_of())
+    assert read().tools is False
 
 
 def test_null_is_the_same_as_absent() -> None:
     """Clients that send every field as null get the defaults."""
-    optional = [name for name in ChatRequest.__struct_fields__ if name not in {"model", "messages"}]
+    chat = [name for name in ChatRequest.__struct_fields__ if name not in {"model", "messages"}]
+    text = [name for name in CompletionRequest.__struct_fields__ if name not in {"model", "prompt"}]
 
-    assert read(**dict.fromkeys(optional)) == read()
-
-
-def test_system_and_developer_are_one_role() -> None:
-    """Templates know `system` only."""
-    roles = [
-        each["role"] for each in messages({"role": "system", "content": "a"}, {"role": "developer", "content": "b"})
-    ]
-
-    assert roles == ["system", "system"]
-
-
-def test_text_parts_are_joined() -> None:
-    """A list of text parts means their text, hints for other servers' caches left aside."""
-    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b", "cache_control": {"type": "ephemeral"}}]
-
-    assert messages({"role": "user", "content": parts}) == ({"role": "user", "content": "ab"},)
-
-
-def test_tool_conversation_reaches_the_template() -> None:
-    """Calls come with their arguments as an object, results with the call's id."""
-    rendered = messages(
-        {"role": "user", "content": "1+?", "name": "ann"},
-        {"role": "assistant", "content": None, "tool_calls": [CALL], "reasoning_content": "hm"},
-        {"role": "tool", "tool_call_id": "c1", "content": "2"},
-    )
-
-    assert rendered == (
-        {"role": "user", "content": "1+?", "name": "ann"},
-        {
-            "role": "assistant",
-            "content": "",
-            "reasoning_content": "hm",
-            "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "add", "arguments": {"a": 1}}}],
-        },
-        {"role": "tool", "content": "2", "tool_call_id": "c1"},
-    )
-
-
-def test_own_answer_may_be_sent_back() -> None:
-    """A message as SDKs keep it, with its null members, is accepted as history."""
-    kept: dict[str, Any] = {
-        "role": "assistant",
-        "content": "Hi",
-        "refusal": None,
-        "audio": None,
-        "function_call": None,
-        "tool_calls": None,
-        "annotations": [],
-    }
-
-    assert messages(kept) == ({"role": "assistant", "content": "Hi"},)
+    assert read(**dict.fromkeys(chat)) == read()
+    assert read_text(**dict.fromkeys(text)) == read_text()
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
@@ -114,23 +41,49 @@ def test_two_different_limits_are_refused() -> None:
     assert refusal(max_tokens=1, max_completion_tokens=2).fault.param == "max_tokens"
 
 
-@pytest.mark.parametrize(("stop", "words"), [("a", ("a",)), (["a", "b"], ("a", "b")), ([], ())])
-def test_stop_is_a_word_or_a_list(stop: Any, words: tuple[str, ...]) -> None:
-    """Both forms of `stop` mean a list of words."""
-    assert read(stop=stop).body.stop == words
+@pytest.mark.parametrize(
+    ("fields", "asked"),
+    [
+        ({}, None),
+        ({"logprobs": False, "top_logprobs": 0}, None),
+        ({"logprobs": True}, 0),
+        ({"logprobs": True, "top_logprobs": 20}, 20),
+    ],
+    ids=str,
+)
+def test_log_probabilities_are_asked_for(fields: dict[str, Any], asked: int | None) -> None:
+    """The chosen tokens' alone, or with so many of the likeliest."""
+    assert read(**fields).body.logprobs == asked
 
 
-def test_top_p_zero_is_greedy() -> None:
-    """No mass at all leaves the likeliest token, not every token."""
-    assert read(top_p=0, temperature=2).body.sampling.temperature == 0
+def test_likeliest_tokens_need_log_probabilities() -> None:
+    """`top_logprobs` alone is a mistake, as at OpenAI's."""
+    assert refusal(top_logprobs=2).fault.param == "top_logprobs"
 
 
-def test_negative_seed_is_a_seed() -> None:
-    """Seeds of OpenAI's whole range give the worker a number that it can take, each its own."""
-    seeds = [read(seed=seed).body.sampling.seed for seed in (-1, -2, 0, 5)]
+@pytest.mark.parametrize(
+    ("fields", "arguments"),
+    [
+        ({}, {}),
+        ({"reasoning_effort": "high"}, {"reasoning_effort": "high"}),
+        ({"reasoning_effort": "none"}, {"reasoning_effort": "none", "enable_thinking": False}),
+        ({"chat_template_kwargs": {"enable_thinking": False, "x": [1]}}, {"enable_thinking": False, "x": [1]}),
+        (
+            {"reasoning_effort": "none", "chat_template_kwargs": {"enable_thinking": True}},
+            {"reasoning_effort": "none", "enable_thinking": True},
+        ),
+    ],
+    ids=str,
+)
+def test_template_hears_how_hard_to_think(fields: dict[str, Any], arguments: dict[str, Any]) -> None:
+    """The effort, and vLLM's arguments, which have the last word, reach the template."""
+    assert prompt_of(**fields).template_args == arguments
 
-    assert all(seed is not None and 0 <= seed < 1 << 63 for seed in seeds)
-    assert len(set(seeds)) == 4
+
+@pytest.mark.parametrize("name", sorted(RESERVED))
+def test_template_is_not_the_clients(name: str) -> None:
+    """What says how a template is applied, such as another template, can't come in among its variables."""
+    assert refusal(chat_template_kwargs={name: 1}).fault.param == f"chat_template_kwargs.{name}"
 
 
 @pytest.mark.parametrize(
@@ -146,23 +99,11 @@ def test_negative_seed_is_a_seed() -> None:
         ({"messages": [{"role": "tool", "content": "a"}]}, "messages[0].tool_call_id"),
         ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content[0].text"),
         ({"messages": [{"role": "user", "content": [{"text": "a"}]}]}, "messages[0].content[0].type"),
-        ({"model": 1}, "model"),
-        ({"model": None}, "model"),
-        ({"stream": "yes"}, "stream"),
-        ({"stream_options": {"usage": True}}, "stream_options.usage"),
-        ({"max_tokens": 0}, "max_tokens"),
-        ({"max_tokens": 1.5}, "max_tokens"),
-        ({"temperature": 2.1}, "temperature"),
-        ({"temperature": -0.1}, "temperature"),
-        ({"temperature": True}, "temperature"),
-        ({"top_p": 1.1}, "top_p"),
-        ({"seed": "x"}, "seed"),
-        ({"stop": ""}, "stop"),
-        ({"stop": ["a", ""]}, "stop[1]"),
-        ({"stop": ["a"] * 5}, "stop"),
+        ({"logprobs": 3}, "logprobs"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+        ({"reasoning_effort": "heroic"}, "reasoning_effort"),
+        ({"chat_template_kwargs": []}, "chat_template_kwargs"),
         ({"metadata": []}, "metadata"),
-        ({"n": True}, "n"),
-        ({"horoscope": 1}, "horoscope"),
     ],
     ids=str,
 )
@@ -171,44 +112,13 @@ def test_wrong_field_is_named(fields: dict[str, Any], param: str) -> None:
     assert refusal(**fields).fault.param == param
 
 
-@pytest.mark.parametrize("kind", ["image_url", "input_audio", "file"])
-def test_other_content_than_text_is_refused_by_name(kind: str) -> None:
-    """Images and the like are refused, and no URL in them is looked at."""
-    part = {"type": kind, kind: {"url": "http://127.0.0.1:1/x.png"}}
-    error = refusal(messages=[{"role": "user", "content": [{"type": "text", "text": "a"}, part]}])
-
-    assert error.fault.param == "messages[0].content[1]"
-    assert kind in error.fault.message
-
-
-def test_unreadable_tool_arguments_are_refused() -> None:
-    """A call in the history whose arguments are no JSON object is named, not passed on."""
-    call = {**CALL, "function": {"name": "add", "arguments": "[1]"}}
-    error = refusal(messages=[{"role": "assistant", "tool_calls": [call]}])
-
-    assert error.fault.param == "messages[0].tool_calls[0].function.arguments"
-
-
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("n", 2),
-        ("tools", [{"type": "function", "function": {"name": "f"}}]),
-        ("tool_choice", "required"),
         ("functions", [{"name": "f"}]),
         ("function_call", {"name": "f"}),
-        ("response_format", {"type": "json_object"}),
-        ("logprobs", True),
-        ("top_logprobs", 3),
-        ("logit_bias", {"5": 1}),
-        ("presence_penalty", 0.5),
-        ("frequency_penalty", -0.5),
-        ("repetition_penalty", 1.1),
-        ("top_k", 40),
-        ("min_p", 0.1),
         ("modalities", ["text", "audio"]),
         ("audio", {"voice": "a", "format": "wav"}),
-        ("reasoning_effort", "high"),
         ("verbosity", "low"),
         ("web_search_options", {}),
         ("moderation", {"model": "m"}),
@@ -225,8 +135,9 @@ def test_what_is_not_built_is_refused_not_ignored(name: str, value: Any) -> None
 def test_neutral_values_are_accepted() -> None:
     """Clients that spell out the defaults of what is not built are served."""
     for name, values in NEUTRAL.items():
-        for value in values:
-            assert read(**{name: value}) == read()
+        assert all(read(**{name: value}) == read() for value in values)
+    for name, values in COMPLETION_NEUTRAL.items():
+        assert all(read_text(**{name: value}) == read_text() for value in values)
 
 
 def test_harmless_fields_change_nothing() -> None:
@@ -241,8 +152,85 @@ def test_harmless_fields_change_nothing() -> None:
         "prompt_cache_retention": "24h",
         "prompt_cache_options": {"ttl": "1h"},
         "prediction": {"type": "content", "content": "x"},
-        "parallel_tool_calls": False,
     }
 
     assert set(harmless) == IGNORED
     assert read(**harmless) == read()
+    assert read_text(user="u") == read_text()
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"a"', b"\xff{}", b"[" * 100_000], ids=repr)
+def test_what_is_no_object_is_refused(body: bytes) -> None:
+    """Bytes that are no JSON object are a 400, whatever they are."""
+    with pytest.raises(ApiError) as caught:
+        read_chat(body)
+
+    assert caught.value.status == 400
+
+
+def test_a_chat_that_may_call_tools_says_so() -> None:
+    """Who writes the answer knows whether it may turn out to be calls only."""
+    assert read(tools=[tool("f")]).tools
+    assert not read(tools=[tool("f")], tool_choice="none").tools
+
+
+# -- completions -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("prompt", "prompts"),
+    [
+        ("Once", [TextPrompt(text="Once")]),
+        (["Once", "Twice"], [TextPrompt(text="Once"), TextPrompt(text="Twice")]),
+        ([1, 2], [TokenPrompt(tokens=(1, 2))]),
+        ([[1, 2], [3]], [TokenPrompt(tokens=(1, 2)), TokenPrompt(tokens=(3,))]),
+    ],
+    ids=str,
+)
+def test_prompt_has_four_forms(prompt: Any, prompts: list[Prompt]) -> None:
+    """A text, token ids, and lists of them are one prompt or several."""
+    assert [body.prompt for body in read_text(prompt=prompt).bodies] == prompts
+
+
+def test_answers_to_one_prompt_stand_together() -> None:
+    """With `n`, each prompt's answers come in a row, each with the seed of its place among them."""
+    call = read_text(prompt=["a", "b"], n=2, seed=5)
+
+    assert [body.prompt for body in call.bodies] == [TextPrompt(text=text) for text in "aabb"]
+    assert [body.sampling.seed for body in call.bodies] == [5, 6, 5, 6]
+    assert call.n == 2
+
+
+def test_completion_is_short_unless_told_otherwise() -> None:
+    """Its length has OpenAI's default."""
+    assert read_text().bodies[0].max_tokens == 16
+    assert read_text(max_tokens=100, logprobs=5, stop=["."]).bodies[0] == Generate(
+        prompt=TextPrompt(text="Once"), max_tokens=100, logprobs=5, stop=(".",)
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"prompt": None}, "prompt"),
+        ({"prompt": []}, "prompt"),
+        ({"prompt": ["a", 1]}, "prompt"),
+        ({"prompt": [1, [2]]}, "prompt"),
+        ({"prompt": [[1], []]}, "prompt[1]"),
+        ({"prompt": [-1]}, "prompt[0]"),
+        ({"prompt": [True]}, "prompt[0]"),
+        ({"prompt": {}}, "prompt"),
+        ({"prompt": ["a"] * 17}, "prompt"),
+        ({"prompt": ["a"] * 5, "n": 4}, "prompt"),
+        ({"logprobs": 6}, "logprobs"),
+        ({"logprobs": True}, "logprobs"),
+        ({"suffix": "x"}, "suffix"),
+        ({"echo": True}, "echo"),
+        ({"best_of": 2}, "best_of"),
+        ({"messages": []}, "messages"),
+    ],
+    ids=str,
+)
+def test_impossible_completion_is_refused_by_name(fields: dict[str, Any], param: str) -> None:
+    """A prompt of no form, too many answers, and what is not built are named."""
+    assert text_refusal(**fields).fault.param == param

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
-from openai.types.chat import completion_create_params
+from openai.types import completion_create_params as text_params
+from openai.types.chat import completion_create_params as chat_params
 
-from stoker.daemon.gateway.openai_types import IGNORED, NEUTRAL, ChatRequest
+from stoker.daemon.gateway.openai_types import (
+    COMPLETION_NEUTRAL,
+    IGNORED,
+    NEUTRAL,
+    ChatRequest,
+    CompletionRequest,
+)
+from stoker.daemon.gateway.reference import fields_table
 
-API = Path(__file__).parents[3] / "docs" / "api.md"
-ROW = re.compile(r"^\| `(\w+)` \| (honoured|ignored|neutral) \|", re.MULTILINE)
-
-
-def kind(name: str) -> str:
-    """What becomes of a field."""
-    return "ignored" if name in IGNORED else "neutral" if name in NEUTRAL else "honoured"
+DOCUMENT = (Path(__file__).parents[3] / "docs" / "openai.md").read_text(encoding="utf-8")
 
 
 def test_documentation_lists_every_field() -> None:
-    """`docs/api.md` says of each field of the request what becomes of it, in the order of the types."""
-    documented = ROW.findall(API.read_text(encoding="utf-8"))
-
-    assert documented == [(name, kind(name)) for name in ChatRequest.__struct_fields__]
+    """`docs/openai.md` has the tables that the types give, to the letter."""
+    assert fields_table(ChatRequest, IGNORED, NEUTRAL) in DOCUMENT
+    assert fields_table(CompletionRequest, IGNORED, COMPLETION_NEUTRAL) in DOCUMENT
 
 
 def test_every_field_of_the_sdk_has_a_decision() -> None:
     """No parameter that the installed OpenAI client can send is refused only for being unknown."""
-    base = set(completion_create_params.CompletionCreateParamsBase.__annotations__)
+    chat = set(chat_params.CompletionCreateParamsBase.__annotations__)
+    text = set(text_params.CompletionCreateParamsBase.__annotations__)
 
-    assert base - set(ChatRequest.__struct_fields__) == set()
+    assert chat - set(ChatRequest.__struct_fields__) == set()
+    assert text - set(CompletionRequest.__struct_fields__) == set()

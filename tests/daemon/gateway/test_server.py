@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from contextlib import AsyncExitStack
 
 import pytest
@@ -11,8 +12,6 @@ from aiohttp import web
 from stoker.daemon.gateway import runner, server
 from tests.fakes.fake_dispatch import STARTED, FakeBackend, Hold, answer, delta, playing
 from tests.fakes.http import Address, chat, connected, serving
-
-pytestmark = pytest.mark.anyio
 
 CHAT = "/v1/chat/completions"
 POST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
@@ -29,6 +28,7 @@ POST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
     ],
     ids=["no request", "bad header", "long header", "bad length", "two lengths"],
 )
+@pytest.mark.anyio
 async def test_no_http_is_a_400_that_ends_the_connection(data: bytes) -> None:
     """Whatever can't be read, or could be read in two ways, is refused in the API's shape and quotes nothing."""
     async with serving(FakeBackend()) as address, connected(address) as client:
@@ -42,6 +42,7 @@ async def test_no_http_is_a_400_that_ends_the_connection(data: bytes) -> None:
     assert rest == b""
 
 
+@pytest.mark.anyio
 async def test_library_log_quotes_nothing(caplog: pytest.LogCaptureFixture) -> None:
     """What the HTTP library logs of an exception is its type: its text may quote what was sent."""
     server._log.error("Unhandled exception", exc_info=ValueError("the rain in Spain"))
@@ -50,6 +51,23 @@ async def test_library_log_quotes_nothing(caplog: pytest.LogCaptureFixture) -> N
     assert "Spain" not in caplog.text
 
 
+def test_loop_log_quotes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """An exception that nobody fetched is logged by the event loop without its text."""
+
+    async def fail() -> None:
+        raise ValueError("the rain in Spain")
+
+    async def forget() -> None:
+        await asyncio.wait({asyncio.ensure_future(fail())})
+        gc.collect()
+
+    asyncio.run(forget())
+
+    assert "never retrieved: ValueError" in caplog.text
+    assert "Spain" not in caplog.text
+
+
+@pytest.mark.anyio
 async def test_stop_lets_running_answers_end() -> None:
     """An answer that ends within the shutdown time is delivered whole."""
     hold = Hold()
@@ -66,6 +84,7 @@ async def test_stop_lets_running_answers_end() -> None:
     assert reply.body.endswith(b"data: [DONE]\n\n")
 
 
+@pytest.mark.anyio
 async def test_stop_breaks_off_what_does_not_end() -> None:
     """An answer that takes longer is given up, and has no clean end."""
     backend = playing(STARTED, delta("Once"), Hold())

@@ -8,15 +8,19 @@ from typing import Any
 import pytest
 from mlx_lm.utils import load_tokenizer
 
-from stoker.ipc.messages import Delta, Finished, Sampling
+from stoker.ipc.messages import Delta, Finished, Sampling, ToolCall
+from stoker.worker.calls import Piece
 from stoker.worker.mlx_engine.generation import Generation, deltas, replay
 from stoker.worker.mlx_engine.sampling import sampler_for
-from stoker.worker.mlx_engine.text import Piece, TextStream
+from stoker.worker.mlx_engine.text import TextStream
 
 
 @pytest.fixture(scope="module")
 def tokenizer(tiny_llama: Path) -> Any:
     return load_tokenizer(tiny_llama)
+
+
+TOOLS = ({"type": "function", "function": {"name": "f", "parameters": {}}},)
 
 
 def generation(tokenizer: Any, *, limit: int = 9, stops: tuple[str, ...] = (), emitted: int = 0) -> Generation:
@@ -27,7 +31,7 @@ def generation(tokenizer: Any, *, limit: int = 9, stops: tuple[str, ...] = (), e
         completion_tokens=emitted,
         limit=limit,
         planned=99,
-        text=TextStream(tokenizer, [65], stops, chat=True),
+        text=TextStream(tokenizer, [65], stops, chat=True, tools=TOOLS),
         sampler=sampler_for(Sampling(), 0),
         submitted=0.0,
     )
@@ -68,15 +72,16 @@ def test_result_has_what_was_held_back(tokenizer: Any) -> None:
     assert (result.usage.prompt_tokens, result.usage.completion_tokens, result.usage.cached_tokens) == (10, 5, 10)
 
 
-def test_held_back_text_of_two_channels(tokenizer: Any) -> None:
-    """Held-back text that spans channels comes in deltas of their own, the last part with the result."""
-    one = generation(tokenizer, limit=99, stops=("a</tool_call>b!",))
-    for token in b"<tool_call>a</tool_call>b":
+def test_held_back_call_and_text(tokenizer: Any) -> None:
+    """A tool call that was held back comes in a delta of its own, the text after it with the result."""
+    call = '<tool_call>{"name": "f"}</tool_call>b'
+    one = generation(tokenizer, limit=99, stops=(call + "!",))
+    for token in call.encode():
         one.hear(token)
     early, response = one.finished("length")
     result = response.result
 
-    assert early == (Delta(target=1, tokens=(), text="a", channel="tool"),)
+    assert early == (Delta(target=1, tokens=(), channel="tool", calls=(ToolCall(name="f", arguments="{}"),)),)
     assert isinstance(result, Finished)
     assert (result.text, result.channel) == ("b", "normal")
 

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlx_lm.utils import load_tokenizer
 
-from stoker.worker.mlx_engine.text import Piece, StopScanner, TextStream, joined
+from stoker.ipc.messages import ToolCall
+from stoker.worker.calls import Piece, joined
+from stoker.worker.mlx_engine.text import StopScanner, TextStream
 from tests.fakes.tiny_models import token_id
 
 
@@ -39,8 +41,10 @@ class Thinking:
         return bytes(tokens).rfind(b"</think>")
 
 
-def stream(tokenizer: Any, stops: tuple[str, ...] = (), *, chat: bool = True, prompt: bytes = b"x") -> TextStream:
-    return TextStream(tokenizer, list(prompt), stops, chat=chat)
+def stream(
+    tokenizer: Any, stops: tuple[str, ...] = (), *, chat: bool = True, prompt: bytes = b"x", **tools: Any
+) -> TextStream:
+    return TextStream(tokenizer, list(prompt), stops, chat=chat, **tools)
 
 
 def heard(text: TextStream, data: bytes) -> list[list[Piece]]:
@@ -107,22 +111,55 @@ def test_empty_stop_strings_stop_nothing(tokenizer: Any) -> None:
     assert shown(heard(stream(tokenizer, ("",)), b"text")) == "text"
 
 
-def test_tool_call_has_its_own_channel(tokenizer: Any) -> None:
-    """Text between the tool marks comes in channel `tool`, the marks in none."""
-    pieces = [
-        piece for step in heard(stream(tokenizer), b'so <tool_call>{"name": 1}</tool_call> ok') for piece in step
-    ]
+LOOK = ({"type": "function", "function": {"name": "look", "parameters": {}}},)
+CALL = b'<tool_call>{"name": "look", "arguments": {"at": "fire"}}</tool_call>'
+CALLED = Piece("tool", "", (ToolCall(name="look", arguments='{"at": "fire"}'),))
 
-    assert joined(pieces) == [Piece("normal", "so "), Piece("tool", '{"name": 1}'), Piece("normal", " ok")]
+
+def test_tool_call_comes_once_and_complete(tokenizer: Any) -> None:
+    """A call's text is in no channel; while it comes there are empty pieces, and with its last character the call."""
+    steps = heard(stream(tokenizer, tools=LOOK), b"so " + CALL + b" ok")
+    inside = steps[3 + len("<tool_call>") : 3 + len(CALL) - 1]
+
+    assert all(step == [Piece("tool", "")] for step in inside)
+    assert steps[3 + len(CALL) - 1] == [CALLED]
+    assert [piece for step in steps for piece in step if piece.text or piece.calls] == [
+        *(Piece("normal", letter) for letter in "so "), CALLED, Piece("normal", " o"), Piece("normal", "k")
+    ]  # fmt: skip
+
+
+def test_without_tools_a_call_is_text(tokenizer: Any) -> None:
+    """A model that calls what it was not offered has said a text, marks and all."""
+    assert shown(heard(stream(tokenizer), b"so " + CALL + b" ok")) == "so " + CALL.decode() + " ok"
+    assert shown(heard(stream(tokenizer), CALL[:-5])) == CALL[:-5].decode()
 
 
 def test_marks_that_are_one_token(tokenizer: Any) -> None:
-    """A mark that is a single token switches the channel too."""
-    text = stream(tokenizer)
+    """A mark that is a single token begins a call too."""
+    text = stream(tokenizer, tools=LOOK)
     pieces = [*text.add(token_id("<tool_call>")), *text.add(ord("f"))]
 
-    assert pieces == [Piece("tool", "f")]
+    assert pieces == [Piece("tool", ""), Piece("tool", "")]
     assert text.channel == "tool"
+
+
+def test_a_stop_string_inside_a_call_leaves_text(tokenizer: Any) -> None:
+    """A call that a stop string cuts is text up to there, even if what is left could be parsed."""
+    text = stream(tokenizer, ("</tool",), tools=LOOK)
+    pieces = [*(text.add(token) for token in CALL), text.finish(complete=True)]
+
+    assert shown(pieces) == CALL[: -len("</tool_call>")].decode()
+    assert not any(piece.calls for step in pieces for piece in step)
+
+
+def test_one_call_only(tokenizer: Any) -> None:
+    """Where calls may not be parallel, the first one ends the answer."""
+    text = stream(tokenizer, tools=LOOK, parallel=False)
+    pieces = [piece for step in heard(text, CALL + b"\n" + CALL + b"more") for piece in step]
+
+    assert [piece for piece in pieces if piece.text or piece.calls] == [CALLED]
+    assert text.stopped
+    assert text.stop is None
 
 
 def test_reasoning_that_the_prompt_began(tokenizer: Any) -> None:

@@ -51,7 +51,7 @@ def test_prefix_fits_the_cache(tiny_model: Kinds, kind: Kind, exact: bool, monke
         asked.append(exact)
         return chat_prefix(*begin, exact=exact)
 
-    monkeypatch.setattr("stoker.worker.mlx_engine.warming.chat_prefix", shared)
+    monkeypatch.setattr("stoker.worker.mlx_engine.planning.chat_prefix", shared)
     DrivenCore(tiny_model(kind)).warm(prefix())
 
     assert asked == [exact]
@@ -61,7 +61,7 @@ def test_template_with_a_date_gets_a_note(tiny_llama: Path) -> None:
     """Where the template writes the date into the prompt, the report says for how long the prefix is warm."""
     core = DrivenCore(tiny_llama)
     tokenizer = core.scheduler.loaded.tokenizer._tokenizer
-    tokenizer.chat_template = "{% set today = strftime_now('%d') %}" + tokenizer.chat_template
+    tokenizer.chat_template = "{{ strftime_now('%d %B %Y') }}" + tokenizer.chat_template
 
     assert "midnight" in str(core.warm(prefix()).prefixes[0].note)
 
@@ -235,3 +235,13 @@ def test_progress_is_addressed_to_the_warmup(tiny_llama: Path) -> None:
         return {news.name for news in core.answer(request).progress}
 
     assert (names(first), names(second)) == ({"one"}, {"two"})
+
+
+def test_a_strict_file_fails_alone(tiny_llama: Path, tmp_path: Path) -> None:
+    """Where a prompt of the configuration has lost its file, no other prompt takes its place, and others are warm."""
+    missing = WarmPrefix(name="agent", file=str(tmp_path / "missing.md"), strict=True)
+    warmed = DrivenCore(tiny_llama).warm(missing, prefix())
+
+    assert warmed.outcome == "failed"
+    assert "missing.md can't be used: No such file" in str(warmed.reason)
+    assert [(one.name, one.tokens_warm > 0) for one in warmed.prefixes] == [("agent", False), ("main", True)]

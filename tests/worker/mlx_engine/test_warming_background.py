@@ -76,7 +76,7 @@ def test_users_go_first(core: DrivenCore, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_another_warmup_takes_its_place(core: DrivenCore) -> None:
-    """A new warmup goes on from what the background work has, and ends it."""
+    """A new warmup goes on from what the background work has; what it doesn't warm follows afterwards."""
     report = abandoned(core, finish=True)
     for _ in range(3):
         core.core.turn()
@@ -84,4 +84,8 @@ def test_another_warmup_takes_its_place(core: DrivenCore) -> None:
 
     assert warmed.outcome == "succeeded"
     assert warmed.prefixes[0].tokens_warm == report.prefixes[0].tokens
-    assert core.core._figures().background is None
+    assert core.core._figures().background == "second"
+    core.turn_until(lambda: core.core.idle)
+    finished = core.core._figures()
+    assert finished.background is None
+    assert [(one.name, one.tokens_warm) for one in finished.prefixes] == [("second", report.prefixes[1].tokens)]

@@ -1,0 +1,1 @@
+"""What `stoker doctor` looks at: each module makes findings about one thing, and none of them changes anything."""

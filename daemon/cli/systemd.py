@@ -1,0 +1,72 @@
+"""What systemd is told while the daemon runs under it: a reader of the board, like the log.
+
+`READY=1` comes at the first ready, and never before: warmup succeeded or was abandoned by then. Until then the limit
+of the start is moved on, because the supervisor has limits of its own for all that a worker may take time for, and
+parks in `failed` rather than being killed and started in a circle. The watchdog guards this process; the supervisor
+watches the worker.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import anyio
+
+from ...ipc.control_messages import Readiness
+from ...launchd import notify
+from ...launchd.notify import Notifier
+from ..steward import Snapshots
+from .words import headline
+
+EXTENSION = 60.0
+"""Seconds by which the start's limit is moved on each time; the unit's own first one is 300."""
+
+
+def notifier_from(environ: Mapping[str, str]) -> Notifier:
+    """The manager that started this process, if one did."""
+    return Notifier.of(environ, os.getpid())
+
+
+class Telling:
+    """Run beside the daemon; give it the board.
+
+    Args:
+        notifier: The manager's ear.
+    """
+
+    def __init__(self, notifier: Notifier) -> None:
+        self._notifier = notifier
+        self._ready = False
+        self._unheard: list[str] = []
+
+    async def __call__(self, board: Snapshots) -> None:
+        """Tell until cancelled; nothing where nobody listens."""
+        if not self._notifier.listening:
+            return
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._keep_telling)
+            async for now in board.watch():
+                self._unheard += self._news(now)
+                self._tell(notify.status(headline(now)))
+
+    def _news(self, now: Readiness) -> list[str]:
+        """What a snapshot is to systemd, and must not get lost."""
+        words = []
+        if now.ready and not self._ready:
+            self._ready = True
+            words.append(notify.ready())
+        if now.phase == "stopping" and not now.expected:
+            words.append(notify.stopping())
+        return words
+
+    def _tell(self, word: str) -> None:
+        if self._notifier.tell(*self._unheard, word):
+            self._unheard.clear()
+
+    async def _keep_telling(self) -> None:
+        """Signs of life, twice as often as they are wanted."""
+        watchdog = self._notifier.watchdog or EXTENSION
+        while True:
+            self._tell(notify.alive() if self._ready else notify.more_time(EXTENSION))
+            await anyio.sleep((watchdog if self._ready else min(watchdog, EXTENSION)) / 2)

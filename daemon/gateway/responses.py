@@ -1,0 +1,82 @@
+"""OpenAI's Responses API, without storage: each request brings its whole conversation."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import msgspec
+from aiohttp import web
+
+from ..dispatch import Output
+from .backend import Backend
+from .errors import ApiError
+from .names import require_known
+from .responses_answer import Answer, new_response
+from .responses_document import Response
+from .responses_request import read_responses
+from .streaming import stream, unfinished
+
+BODY_TIMEOUT = 60.0
+"""Seconds for a client to send its whole request."""
+
+
+class Responses:
+    """The endpoints, over one backend."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    def routes(self) -> list[web.RouteDef]:
+        """Where the endpoints are."""
+        return [
+            web.post("/v1/responses", self.create),
+            web.get("/v1/responses/{id}", self.nothing_stored),
+            web.delete("/v1/responses/{id}", self.nothing_stored),
+            web.get("/v1/responses/{id}/input_items", self.nothing_stored),
+            web.post("/v1/responses/{id}/cancel", self.nothing_stored),
+        ]
+
+    async def create(self, request: web.Request) -> web.StreamResponse:
+        """Answer a request."""
+        call = read_responses(await _body(request))
+        require_known(self._backend.models, call.model)
+        async with self._backend.dispatch.generate(call.body) as outputs:
+            answer = Answer(new_response(call.model, call.shown))
+            if call.stream:
+                return await stream(request, outputs, answer)
+            return _json(await _whole(answer, outputs))
+
+    async def nothing_stored(self, request: web.Request) -> web.Response:
+        """Refuse to look for a response: all that there was of it went to whoever asked."""
+        raise ApiError(
+            404,
+            f"Response with id '{request.match_info['id']}' not found: nothing is stored on this server, whatever "
+            "`store` said. Keep the answer, and send the whole conversation as `input`.",
+            param="id",
+            code="response_not_found",
+        )
+
+
+async def _body(request: web.Request) -> bytes:
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT):
+            return await request.read()
+    except TimeoutError:
+        raise ApiError(408, f"The body did not arrive within {BODY_TIMEOUT:.0f} s.", code="request_timeout") from None
+
+
+async def _whole(answer: Answer, outputs: AsyncIterator[Output]) -> Response:
+    async for output in outputs:
+        answer.output(output)
+    if not answer.complete:
+        raise unfinished()
+    return answer.response
+
+
+def _json(document: Response) -> web.Response:
+    return web.Response(
+        body=msgspec.json.encode(document),
+        content_type="application/json",
+        headers={"Cache-Control": "no-store"},
+    )

@@ -1,0 +1,182 @@
+"""From the bytes of a Responses request to what the worker is asked; no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from ...ipc.messages import ChatPrompt, Constraint, Generate, JsonConstraint, Sampling, ToolConstraint
+from .errors import ApiError
+from .openai_sampling import DEFAULT_TEMPERATURE
+from .responses_document import ShownReasoning, ShownText
+from .responses_fields import converted, decoded
+from .responses_items import read_messages
+from .responses_types import (
+    INCLUDE_LOGPROBS,
+    NEUTRAL,
+    Format,
+    FunctionTool,
+    JsonSchemaFormat,
+    NamedTool,
+    ReasoningOptions,
+    ResponsesRequest,
+    TextFormat,
+)
+
+_DECODER = msgspec.json.Decoder(ResponsesRequest)
+
+
+@dataclass(frozen=True, slots=True)
+class ResponsesCall:
+    """A request, understood. `shown` are the fields of the answer that echo it."""
+
+    model: str
+    stream: bool
+    body: Generate
+    shown: dict[str, Any]
+
+
+def read_responses(data: bytes) -> ResponsesCall:
+    """Understand a request.
+
+    Raises:
+        ApiError: 400, naming the field and what it may be.
+    """
+    request = decoded(data, _DECODER)
+    _refuse_what_is_not_built(request)
+    tools = tuple(_tools(request.tools or ()))
+    form = (request.text and request.text.format) or TextFormat()
+    sampling = _sampling(request)
+    body = Generate(
+        prompt=ChatPrompt(
+            messages=read_messages(request.input, request.instructions),
+            tools=() if request.tool_choice == "none" else tuple(map(_template_tool, tools)),
+            template_args=_template_args(request.reasoning),
+        ),
+        max_tokens=request.max_output_tokens,
+        sampling=sampling,
+        logprobs=_logprobs(request),
+        constraint=_constraint(request, tools, form),
+        parallel_calls=request.parallel_tool_calls is not False,
+    )
+    return ResponsesCall(request.model, bool(request.stream), body, _shown(request, tools, form))
+
+
+def _refuse_what_is_not_built(request: ResponsesRequest) -> None:
+    for name, neutral in NEUTRAL.items():
+        value = getattr(request, name)
+        if value is None or value in neutral:
+            continue
+        allowed = " or ".join([*(msgspec.json.encode(each).decode() for each in neutral), "null"])
+        remedy = _REMEDY.get(name, f"leave it out, or send {allowed}")
+        raise ApiError(
+            400,
+            f"{name} is not supported, and is not ignored either: {remedy}.",
+            param=name,
+            code="unsupported_parameter",
+        )
+
+
+_STATELESS = "nothing is stored on this server, so send the whole conversation as `input`"
+_REMEDY = {"previous_response_id": _STATELESS, "conversation": _STATELESS}
+
+
+def _sampling(request: ResponsesRequest) -> Sampling:
+    temperature = DEFAULT_TEMPERATURE if request.temperature is None else request.temperature
+    if request.top_p == 0:
+        # Nothing but the likeliest token is left; samplers take 0 for "no limit".
+        return Sampling(temperature=0.0)
+    return Sampling(temperature=temperature, top_p=1.0 if request.top_p is None else request.top_p)
+
+
+def _logprobs(request: ResponsesRequest) -> int | None:
+    if request.top_logprobs or INCLUDE_LOGPROBS in (request.include or ()):
+        return request.top_logprobs or 0
+    return None
+
+
+def _template_args(reasoning: ReasoningOptions | None) -> dict[str, Any]:
+    """Templates differ in the word: those with levels read the first, those with a switch the second."""
+    if reasoning is None or reasoning.effort is None:
+        return {}
+    off = {"enable_thinking": False} if reasoning.effort == "none" else {}
+    return {"reasoning_effort": reasoning.effort, **off}
+
+
+# -- tools -------------------------------------------------------------------------------------------------
+
+
+def _tools(given: Sequence[dict[str, Any]]) -> Iterator[FunctionTool]:
+    for index, tool in enumerate(given):
+        path = f"tools[{index}]"
+        kind = tool.get("type", "function")
+        if kind != "function":
+            raise ApiError(
+                400,
+                f"{path}: a tool of type `{kind}` is not supported: this server has no tools of its own, and takes "
+                "`function` only. Leave it out.",
+                param=path,
+                code="unsupported_parameter",
+            )
+        yield converted(tool, FunctionTool, path)
+
+
+def _template_tool(tool: FunctionTool) -> dict[str, Any]:
+    """In the form of the chat API, which templates are written for."""
+    description = {} if tool.description is None else {"description": tool.description}
+    parameters = {"type": "object", "properties": {}} if tool.parameters is None else tool.parameters
+    return {"type": "function", "function": {"name": tool.name, **description, "parameters": parameters}}
+
+
+def _constraint(request: ResponsesRequest, tools: Sequence[FunctionTool], form: Format) -> Constraint | None:
+    choice = request.tool_choice
+    if choice == "required" or isinstance(choice, NamedTool):
+        return _must_call(choice, tools)
+    if isinstance(form, TextFormat):
+        return None
+    return JsonConstraint(schema=form.schema if isinstance(form, JsonSchemaFormat) else None)
+
+
+def _must_call(choice: str | NamedTool, tools: Sequence[FunctionTool]) -> ToolConstraint:
+    if not tools:
+        raise ApiError(
+            400, "tool_choice asks for a call, and there are no tools.", param="tool_choice", code="invalid_value"
+        )
+    if not isinstance(choice, NamedTool):
+        return ToolConstraint()
+    names = [tool.name for tool in tools]
+    if choice.name not in names:
+        raise ApiError(
+            400,
+            f"tool_choice.name `{choice.name}` is none of the tools: {', '.join(f'`{name}`' for name in names)}.",
+            param="tool_choice.name",
+            code="invalid_value",
+        )
+    return ToolConstraint(name=choice.name)
+
+
+# -- what the answer echoes --------------------------------------------------------------------------------
+
+
+def _shown(request: ResponsesRequest, tools: tuple[FunctionTool, ...], form: Format) -> dict[str, Any]:
+    reasoning = request.reasoning or ReasoningOptions()
+    return {
+        "instructions": request.instructions,
+        "max_output_tokens": request.max_output_tokens,
+        "max_tool_calls": request.max_tool_calls,
+        "parallel_tool_calls": request.parallel_tool_calls is not False,
+        "prompt_cache_key": request.prompt_cache_key,
+        "reasoning": ShownReasoning(reasoning.effort, reasoning.summary or reasoning.generate_summary),
+        "safety_identifier": request.safety_identifier,
+        "temperature": DEFAULT_TEMPERATURE if request.temperature is None else request.temperature,
+        "text": ShownText(form),
+        "tool_choice": request.tool_choice or "auto",
+        "tools": tools,
+        "top_logprobs": request.top_logprobs or 0,
+        "top_p": 1.0 if request.top_p is None else request.top_p,
+        "user": request.user,
+        "metadata": request.metadata or {},
+    }

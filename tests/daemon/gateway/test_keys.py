@@ -1,0 +1,121 @@
+"""API keys: who has none is refused, in each API's own shape."""
+
+from __future__ import annotations
+
+import pytest
+
+from stoker.daemon.gateway.keys import Access, Keys
+from tests.fakes.fake_dispatch import FakeBackend
+from tests.fakes.http import Reply, chat, exchange
+
+pytestmark = pytest.mark.anyio
+
+KEY = "sk-local-0123456789"
+CHAT = "/v1/chat/completions"
+PROTECTED = ("/", "/readyz", "/status", "/v1/models", "/v1/models/default", "/nothing")
+
+
+def locked(*open_endpoints: str) -> FakeBackend:
+    """A backend with two keys."""
+    return FakeBackend(access=Access(Keys(["another-key", KEY]), open_endpoints))
+
+
+async def get(path: str, *headers: tuple[str, str], backend: FakeBackend | None = None) -> Reply:
+    return await exchange(backend or locked(), "GET", path, headers=[("Host", "localhost"), *headers])
+
+
+@pytest.mark.parametrize("path", PROTECTED)
+async def test_without_a_key_nothing_is_told(path: str) -> None:
+    """Where keys are configured, a request without one is a 401 that says how to send it, also for unknown paths."""
+    reply = await get(path)
+
+    assert reply.status == 401
+    assert reply.headers["www-authenticate"] == 'Bearer realm="stoker"'
+    assert reply.error["code"] == "invalid_api_key"
+    assert "Authorization: Bearer" in reply.error["message"]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        ("Authorization", f"Bearer {KEY}"),
+        ("authorization", f"bearer  {KEY} "),
+        ("X-Api-Key", KEY),
+        ("x-api-key", "another-key"),
+    ],
+)
+async def test_key_opens(header: tuple[str, str]) -> None:
+    """Any configured key will do, in OpenAI's header or in Anthropic's."""
+    assert (await get("/v1/models", header)).status == 200
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        ("Authorization", KEY),
+        ("Authorization", f"Basic {KEY}"),
+        ("Authorization", "Bearer"),
+        ("Authorization", f"Bearer {KEY[:-1]}"),
+        ("Authorization", f"Bearer {KEY}x"),
+        ("X-Api-Key", KEY.upper()),
+        ("X-Api-Key", ""),
+        ("X-Api-Key", "ключ"),
+    ],
+)
+async def test_wrong_key_is_refused(header: tuple[str, str]) -> None:
+    """What is no key of ours is refused, and not repeated."""
+    backend = locked()
+    reply = await exchange(backend, "POST", CHAT, chat(), [("Host", "localhost"), header])
+
+    assert reply.status == 401
+    assert not backend.dispatch.bodies
+    assert KEY not in reply.error["message"]
+
+
+async def test_refusal_has_the_shape_of_the_api() -> None:
+    """Under Anthropic's paths a refusal is Anthropic's."""
+    reply = await exchange(locked(), "POST", "/v1/messages", chat())
+
+    assert reply.status == 401
+    assert reply.json["type"] == "error"
+    assert reply.json["error"]["type"] == "authentication_error"
+
+
+async def test_one_right_key_is_enough() -> None:
+    """A client that sends both headers, one of them with a placeholder, is let in by the other."""
+    headers = (("Authorization", "Bearer unused"), ("X-Api-Key", KEY))
+
+    assert (await get("/v1/models", *headers)).status == 200
+
+
+async def test_liveness_is_always_open() -> None:
+    """Whoever watches the process needs no key."""
+    assert (await get("/livez")).status == 200
+
+
+async def test_endpoints_can_be_opened() -> None:
+    """`open_endpoints` need no key; the others still do."""
+    backend = locked("/readyz")
+
+    assert (await get("/readyz", backend=backend)).status == 200
+    assert (await get("/status", backend=backend)).status == 401
+
+
+@pytest.mark.parametrize("path", PROTECTED[:-1])
+async def test_without_configured_keys_all_is_open(path: str) -> None:
+    """No keys, no questions: whatever key a client sends is not looked at."""
+    assert (await get(path, ("Authorization", "Bearer whatever"), backend=FakeBackend())).status == 200
+
+
+async def test_foreign_pages_are_refused_before_the_key() -> None:
+    """A key does not let another site's page in."""
+    reply = await get("/v1/models", ("X-Api-Key", KEY), ("Origin", "https://evil.example"))
+
+    assert reply.status == 403
+
+
+def test_keys_are_not_kept() -> None:
+    """Neither the repr of what guards the API, nor anything in it, has a key's text."""
+    keys = Keys([KEY])
+
+    assert KEY not in repr(Access(keys)) + repr(vars(keys))
