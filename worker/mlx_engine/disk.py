@@ -25,6 +25,7 @@ from ..store import PrefixStore
 from ..store_index import Entry
 from ..store_results import Draft, Rejected
 from . import persist
+from .kv import evaluate
 from .loading import LoadedModel
 from .shelf import Errand, run
 
@@ -41,6 +42,7 @@ LEAST_GAINED = 64
 LEAST_SHARE = 0.25
 """Of the entry that this part must be: a file is read whole, some five times as quickly as its KV is computed."""
 
+NOT_RESTORED = "nothing is read from disk, because workers died while warming; after ten good minutes it is"
 REFUSALS_KEPT = 16
 """Of what could not be restored, for the figures."""
 
@@ -118,7 +120,7 @@ class Disk:
         told = (f"{mark.name or mark.key[:8]} was not restored: {mark.reason}" for mark in damaged)
         self._refusals: deque[str] = deque(told, maxlen=REFUSALS_KEPT)
         self._errands = ThreadPoolExecutor(1, "errands")
-        self._release = threading.Timer(release_seconds, self._store.release)
+        self._release = threading.Timer(release_seconds, self._trust_again)
         self._release.daemon = True
         self._release.start()
 
@@ -172,7 +174,14 @@ class Disk:
                 self._refused(name, self._store.condemn(entry.key, str(error)).reason)
                 return None
             cut(kv, entry.length, length)
+            evaluate(kv)  # what is lazy on this thread can't be computed on another
             return Restored(kv, length)
+
+    def _trust_again(self) -> None:
+        """After good service: what is suspected is tried again, when it is wanted next."""
+        self.restores = True
+        if released := self._store.release():
+            log.info("%d stored prefixes are no longer suspected", released)
 
     def _refused(self, name: str, reason: str) -> None:
         """Computed again it will be saved again, and the store has forgotten; people want to know all the same."""
@@ -216,6 +225,7 @@ class Disk:
         """Figures of now."""
         now = self._store.statistics()
         troubles = [*([self.unusable] if self.unusable else []), *([now.fault] if now.fault else [])]
+        troubles += [] if self.restores else [NOT_RESTORED]
         troubles += self._refusals
         troubles += [f"{count} not saved: {reason}" for reason, count in now.not_saved.items()]
         troubles += [f"{count} rejected: {reason}" for reason, count in now.rejected.items()]

@@ -17,7 +17,8 @@ from tests.fakes.tiny_models import Kind
 Kinds = Callable[[Kind], Path]
 
 BEGIN = "You are the keeper of a store. Whatever is put into it comes out of it as it was, or not at all. " * 3
-OLD, NEW = BEGIN + "Today the store is closed, so say no.", BEGIN + "Tomorrow it opens. Say yes to everyone who asks."
+OLD = BEGIN + "Today the store is closed, so say no to all who come, and be kind about it. " * 6
+NEW = BEGIN + "Tomorrow it opens. Say yes to everyone who asks."
 
 
 class Worker(DrivenCore):
