@@ -140,7 +140,12 @@ class Disk:
         found = self._found(tokens, beyond)
         if found is None or found[0].size > most_bytes:
             return None
-        return self._restored(*found, found[0].name or found[0].key[:8])
+        try:
+            return self._restored(*found, found[0].name or found[0].key[:8])
+        except Exception:
+            # Whatever it is, the request can be computed; and tried again it would meet the same file.
+            log.exception("a stored prefix can't be read")
+            return None
 
     def _found(self, tokens: Sequence[int], beyond: int) -> tuple[Entry, int] | None:
         """An entry, and how many of its tokens are of use. All of it is read: too small a part isn't worth that."""

@@ -222,3 +222,14 @@ def test_a_few_missing_tokens_are_computed_not_read(tiny_llama: Path, store: Pat
 
     assert worker.warmed(OLD).outcome == "succeeded"
     assert worker.store.restored == 0
+
+
+def test_a_request_is_computed_where_reading_fails_in_an_unforeseen_way(
+    tiny_llama: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No file, whatever is wrong with it, fails a request."""
+    saved(tiny_llama, store, OLD)
+    monkeypatch.setattr(persist, "load", lambda *_: 1 / 0)
+    worker = Worker(tiny_llama, store)
+
+    assert worker.generate(chat(OLD, "may I come in?", 3)).finished.usage.cached_tokens == 0
