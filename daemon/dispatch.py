@@ -76,6 +76,10 @@ class Dispatch:
     ) -> None:
         self._admission = Admission(board, serving, last_words, limits, cause)
 
+    def bound(self, limits: Limits) -> None:
+        """Other bounds from now on."""
+        self._admission.bound(limits)
+
     @property
     def tally(self) -> Tally:
         """What became of the requests so far."""

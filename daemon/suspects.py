@@ -26,7 +26,7 @@ _FROM_OUTSIDE = re.compile(
 
 
 def is_from_outside(cause: str) -> bool:
-    """Whether a worker's end, in the words of `process.describe_exit`, can't be a request's doing."""
+    """Whether a worker's end, in the words of `causes.describe_exit`, can't be a request's doing."""
     return _FROM_OUTSIDE.match(cause) is not None
 
 

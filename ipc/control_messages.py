@@ -245,6 +245,15 @@ class Rates(Document, frozen=True, kw_only=True):
     generation_tps: float = 0.0
 
 
+class ReloadStatus(Document, frozen=True, kw_only=True):
+    """What became of the last reload of the configuration."""
+
+    at: float
+    outcome: Literal["applied", "refused"]
+    message: str
+    """What changed and how, or why nothing did."""
+
+
 class StatusReport(Readiness, frozen=True, kw_only=True):
     """The answer to `status`."""
 
@@ -272,6 +281,8 @@ class StatusReport(Readiness, frozen=True, kw_only=True):
     """Paths of the daemon's and the worker's log."""
     notes: tuple[str, ...] = ()
     """Findings that cost performance, each with its remedy."""
+    reload: ReloadStatus | None = None
+    """The last reload of the configuration; null while there was none."""
 
 
 class Accepted(Document, frozen=True, kw_only=True):

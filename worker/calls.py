@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from ..ipc.messages import ToolCall
 
@@ -19,8 +18,7 @@ Parser: TypeAlias = Callable[[str], Any]
 """The text between the marks to what mlx-lm's parsers return; may raise anything."""
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """Text of one channel, or tool calls that are complete."""
 
     channel: Channel
@@ -60,7 +58,8 @@ class CallReader:
         if self.ended or not text:
             return []
         if channel == "normal":
-            return _texts(self._without_blanks(text))
+            plain = self._without_blanks(text) if self._blanks is not None and self._parser else text
+            return [Piece("normal", plain)] if plain else []
         if channel == "reasoning":
             return [Piece("reasoning", text)]
         if self._parser is None:
@@ -109,9 +108,7 @@ class CallReader:
         return [Piece("tool", "", calls if self._parallel else calls[:1])]
 
     def _without_blanks(self, text: str) -> str:
-        if self._parser is None or self._blanks is None:
-            return text
-        held = self._blanks + text
+        held = (self._blanks or "") + text
         self._blanks = held if held.isspace() else None
         return "" if held.isspace() else held
 

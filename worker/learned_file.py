@@ -187,7 +187,8 @@ class LearnedFile:
     def _tidy(self) -> None:
         """Remove what killed workers left, and files of models not used for long."""
         for partial in self.path.parent.glob(f"{self.path.stem}.*.partial"):
-            partial.unlink(missing_ok=True)
+            if not _writer_lives(partial):  # while a worker is replaced, there are two
+                partial.unlink(missing_ok=True)
         others = sorted(self.path.parent.glob("*.json"), key=lambda path: path.stat().st_mtime)
         for path in others[:-MOST_FILES]:
             path.unlink(missing_ok=True)
@@ -195,6 +196,20 @@ class LearnedFile:
     def _all(self) -> list[Path]:
         folder = self.path.parent
         return [path for pattern in ("*.json", "*.aside", "*.partial") for path in folder.glob(pattern)]
+
+
+def _writer_lives(partial: Path) -> bool:
+    """Whether the process whose number is in the name exists. Another one of that number spares the file for now."""
+    number = partial.suffixes[-2].lstrip(".") if len(partial.suffixes) > 1 else ""
+    if not number.isdigit():
+        return False
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # somebody else's
+    return True
 
 
 def _read_private(path: Path) -> bytes:

@@ -7,7 +7,7 @@ message of its own. Consecutive messages of one role are one turn, as Anthropic 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
+from itertools import groupby, takewhile
 from typing import Any, TypeAlias
 
 from .anthropic_types import (
@@ -31,6 +31,8 @@ def rendered(system: str | tuple[TextBlock, ...] | None, messages: Iterable[Mess
     The system's blocks stay parts of their own, so that the worker can take out those that are a client's accounting.
     """
     said = [*([SystemMessage(system)] if system else []), *messages]
+    opening = list(takewhile(lambda message: isinstance(message, SystemMessage), said))
+    said = [*opening, *(_within(message) for message in said[len(opening) :])]
     names = {block.id: block.name for block in blocks_of(said) if isinstance(block, ToolUseBlock)}
     for role, turn in groupby(said, type):
         blocks = list(blocks_of(turn))
@@ -40,6 +42,13 @@ def rendered(system: str | tuple[TextBlock, ...] | None, messages: Iterable[Mess
             yield from _user(blocks, names)
         else:
             yield _assistant(blocks)
+
+
+def _within(message: Message) -> Message:
+    """A system message in the middle is told in the user's turn: few templates take one, and many refuse it."""
+    if not isinstance(message, SystemMessage):
+        return message
+    return UserMessage((TextBlock(text=f"<system-reminder>\n{_text(_blocks(message.content))}\n</system-reminder>"),))
 
 
 def blocks_of(messages: Iterable[Message]) -> Iterator[Block]:

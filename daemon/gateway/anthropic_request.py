@@ -23,9 +23,8 @@ from .anthropic_types import (
     ToolUseBlock,
 )
 from .errors import ApiError
-from .openai_body import decoded, not_built, refuse_unless_neutral, require_shallow, wrong_value
+from .openai_body import converted, decoded, not_built, refuse_unless_neutral, require_shallow, wrong_value
 from .openai_sampling import DEFAULT_TEMPERATURE
-from .responses_fields import converted
 
 _MESSAGES = msgspec.json.Decoder(MessagesRequest)
 _COUNT = msgspec.json.Decoder(CountRequest)

@@ -42,6 +42,18 @@ def decoded(decoder: msgspec.json.Decoder[T], data: bytes, choices: Mapping[str,
         raise ApiError(400, f"The body is not a UTF-8 JSON object: {error}.", code="invalid_json") from None
 
 
+def converted(value: object, kind: type[T], path: str) -> T:
+    """A part of a request that was decoded as plain JSON, in its type.
+
+    Raises:
+        ApiError: 400, naming the field under `path`.
+    """
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise _wrong_field(str(error), {}, path) from None
+
+
 def wrong_value(path: str, what: str) -> ApiError:
     """The refusal of a field's value; `what` goes on from the field's name."""
     return ApiError(400, f"{path} {what}.", param=path, code="invalid_value")
@@ -95,9 +107,10 @@ def _children(value: object) -> Iterable[object]:
     return value if isinstance(value, list) else ()
 
 
-def _wrong_field(complaint: str, choices: Mapping[str, str]) -> ApiError:
+def _wrong_field(complaint: str, choices: Mapping[str, str], prefix: str = "") -> ApiError:
     parts = _COMPLAINT.fullmatch(complaint)
     what, path = (parts["what"], parts["path"] or "") if parts else (complaint, "")
+    path = f"{prefix}.{path}".replace(".[", "[").strip(".")
     field = _FIELD.match(what)
     if field is None:
         choice = choices.get(_INDEX.sub("[]", path))

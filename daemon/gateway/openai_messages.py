@@ -16,6 +16,7 @@ class Part(msgspec.Struct, frozen=True):
 
     type: str
     text: str | None = None
+    cache_control: dict[str, Any] | None = None
 
 
 Content: TypeAlias = str | tuple[Part, ...]
@@ -41,7 +42,7 @@ class BaseMessage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     name: str | None = None
     cache_control: dict[str, Any] | None = None
-    """A hint of other APIs that some clients send here too; prefixes are cached without it."""
+    """A hint of other APIs that some clients send here too; see `is_marked`."""
 
 
 class SystemMessage(BaseMessage, frozen=True, tag="system"):
@@ -94,6 +95,15 @@ def rendered(messages: Iterable[Message]) -> tuple[dict[str, Any], ...]:
         ApiError: 400; a content that is not text, or a call whose arguments are no JSON object.
     """
     return tuple(_message(message, f"messages[{index}]") for index, message in enumerate(messages))
+
+
+def is_marked(messages: Iterable[Message]) -> bool:
+    """Whether the client says, in Anthropic's words, that more requests will begin like this one."""
+    return any(message.cache_control or _has_marked_part(message.content) for message in messages)
+
+
+def _has_marked_part(content: Content | None) -> bool:
+    return isinstance(content, tuple) and any(part.cache_control for part in content)
 
 
 def _message(message: Message, path: str) -> dict[str, Any]:

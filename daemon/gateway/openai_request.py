@@ -10,7 +10,7 @@ import msgspec
 
 from ...ipc.messages import ChatPrompt, Constraint, Generate, Prompt, TextPrompt, TokenPrompt
 from .openai_body import decoded, not_built, refuse_unless_neutral, require_shallow, wrong_value
-from .openai_messages import rendered
+from .openai_messages import is_marked, rendered
 from .openai_sampling import MAX_CHOICES, repeated, sampling, stop_words, wants_usage
 from .openai_tools import chosen, json_constraint
 from .openai_types import CHOICES, COMPLETION_NEUTRAL, INSTEAD, NEUTRAL, ChatRequest, CompletionRequest
@@ -129,6 +129,7 @@ def _chat(request: ChatRequest) -> Generate:
         logprobs=_logprobs(request),
         constraint=constraint or _format(request, tools),
         parallel_calls=request.parallel_tool_calls is not False,
+        keep=is_marked(request.messages) or any(tool.cache_control for tool in request.tools or ()),
     )
 
 

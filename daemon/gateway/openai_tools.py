@@ -28,7 +28,7 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     function: Function
     cache_control: dict[str, Any] | None = None
-    """A hint of other APIs that some clients send here too; prefixes are cached without it."""
+    """A hint of other APIs that some clients send here too: more requests will begin with these tools."""
 
 
 class ToolName(msgspec.Struct, frozen=True):

@@ -63,7 +63,7 @@ ENDPOINTS = (
     Endpoint(
         "POST",
         "/v1/completions",
-        "Go on with a text",
+        "Continue a text",
         OPENAI,
         openai_completions.Completion,
         openai_types.CompletionRequest,

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 
-import msgspec
 from aiohttp import web
 
 from ..dispatch import Output
 from .backend import Backend
+from .bodies import json_response, read_body
 from .errors import ApiError
 from .names import require_known
 from .responses_answer import Answer, new_response
 from .responses_document import Response
 from .responses_request import read_responses
 from .streaming import stream, unfinished
-
-BODY_TIMEOUT = 60.0
-"""Seconds for a client to send its whole request."""
 
 
 class Responses:
@@ -39,13 +35,13 @@ class Responses:
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         """Answer a request."""
-        call = read_responses(await _body(request))
+        call = read_responses(await read_body(request))
         require_known(self._backend.models, call.model)
         async with self._backend.dispatch.generate(call.body) as outputs:
             answer = Answer(new_response(call.model, call.shown))
             if call.stream:
                 return await stream(request, outputs, answer)
-            return _json(await _whole(answer, outputs))
+            return json_response(await _whole(answer, outputs))
 
     async def nothing_stored(self, request: web.Request) -> web.Response:
         """Refuse to look for a response: all that there was of it went to whoever asked."""
@@ -58,25 +54,9 @@ class Responses:
         )
 
 
-async def _body(request: web.Request) -> bytes:
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT):
-            return await request.read()
-    except TimeoutError:
-        raise ApiError(408, f"The body did not arrive within {BODY_TIMEOUT:.0f} s.", code="request_timeout") from None
-
-
 async def _whole(answer: Answer, outputs: AsyncIterator[Output]) -> Response:
     async for output in outputs:
         answer.output(output)
     if not answer.complete:
         raise unfinished()
     return answer.response
-
-
-def _json(document: Response) -> web.Response:
-    return web.Response(
-        body=msgspec.json.encode(document),
-        content_type="application/json",
-        headers={"Cache-Control": "no-store"},
-    )

@@ -15,14 +15,13 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from ...ipc.messages import Delta, Finished, Likely, TokenLogprob, ToolCall
+from ...ipc.messages import Delta, Finished, ToolCall
 from ..dispatch import Output
 from .errors import SERVER, ApiError
+from .openai_logprobs import ChosenLogprob, chat_logprobs
 from .responses_document import (
-    ChosenText,
     IncompleteDetails,
     InputDetails,
-    LikelyText,
     OutputCall,
     OutputDetails,
     OutputItem,
@@ -54,7 +53,7 @@ class _Open:
     index: int
     head: bytes
     texts: list[str] = field(default_factory=list)
-    logprobs: list[ChosenText] = field(default_factory=list)
+    logprobs: list[ChosenLogprob] = field(default_factory=list)
 
     def part(self) -> OutputText | ReasoningText:
         """Its one content part, so far."""
@@ -84,7 +83,7 @@ class Answer:
         self._items: list[OutputItem] = []
         self._open: _Open | None = None
         self._held: tuple[Kind, str] = ("message", "")
-        self._unsaid: list[ChosenText] = []
+        self._unsaid: list[ChosenLogprob] = []
         self._reasoning_tokens = 0
         self._number = 0
 
@@ -127,7 +126,7 @@ class Answer:
         if delta.channel == "reasoning":
             self._reasoning_tokens += len(delta.tokens)
         elif delta.logprobs:
-            self._unsaid += map(_chosen, delta.logprobs)
+            self._unsaid += chat_logprobs(delta.logprobs).content
         events = self._text(delta.text, "reasoning" if delta.channel == "reasoning" else "message")
         for call in delta.calls:
             events += self._call(call)
@@ -263,12 +262,3 @@ def _fault_code(error: ApiError) -> Literal["server_error", "rate_limit_exceeded
     if error.status == 429:
         return "rate_limit_exceeded"
     return "server_error" if error.status >= 500 else "invalid_prompt"
-
-
-def _chosen(token: TokenLogprob) -> ChosenText:
-    return ChosenText(*_likely(token), tuple(LikelyText(*_likely(each)) for each in token.top))
-
-
-def _likely(token: Likely) -> tuple[str, tuple[int, ...], float]:
-    """Half a character has no text of its own; its bytes say what it is."""
-    return bytes(token.bytes).decode(errors="replace"), token.bytes, token.logprob

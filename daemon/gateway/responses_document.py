@@ -9,21 +9,8 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from .openai_logprobs import ChosenLogprob
 from .responses_types import Effort, Format, FunctionTool, NamedTool, Status, Summary
-
-
-class LikelyText(msgspec.Struct, frozen=True):
-    """A token's text and the logarithm of its probability."""
-
-    token: str
-    bytes: tuple[int, ...]
-    logprob: float
-
-
-class ChosenText(LikelyText, frozen=True):
-    """A chosen token, with the likeliest ones at its place."""
-
-    top_logprobs: tuple[LikelyText, ...] = ()
 
 
 class OutputText(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,7 +19,7 @@ class OutputText(msgspec.Struct, frozen=True, kw_only=True):
     type: Literal["output_text"] = "output_text"
     text: str
     annotations: tuple[()] = ()
-    logprobs: tuple[ChosenText, ...] = ()
+    logprobs: tuple[ChosenLogprob, ...] = ()
 
 
 class ReasoningText(msgspec.Struct, frozen=True, kw_only=True):

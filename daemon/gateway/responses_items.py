@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import msgspec
-
 from .errors import ApiError
-from .responses_fields import converted
+from .openai_body import converted
+from .openai_messages import tool_arguments
 from .responses_types import (
     Content,
     FunctionCallItem,
@@ -124,14 +123,7 @@ def _other(item: Item, path: str) -> Message:
 
 
 def _call(item: FunctionCallItem, path: str) -> dict[str, Any]:
-    # Templates expect an object, and would quote the text once more.
-    path = f"{path}.arguments"
-    try:
-        arguments = msgspec.json.decode(item.arguments or "{}", type=dict[str, Any])
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise ApiError(
-            400, f"{path} is not a JSON object in a string: {error}.", param=path, code="invalid_value"
-        ) from None
+    arguments = tool_arguments(item.arguments, f"{path}.arguments")
     return {"id": item.call_id, "type": "function", "function": {"name": item.name, "arguments": arguments}}
 
 

@@ -9,12 +9,13 @@ from typing import Any
 import msgspec
 
 from ...ipc.messages import ChatPrompt, Constraint, Generate, JsonConstraint, Sampling, ToolConstraint
-from .errors import ApiError
+from .openai_body import converted, decoded, not_built, refuse_unless_neutral, require_shallow, wrong_value
 from .openai_sampling import DEFAULT_TEMPERATURE
+from .openai_tools import NO_PARAMETERS
 from .responses_document import ShownReasoning, ShownText
-from .responses_fields import converted, decoded
 from .responses_items import read_messages
 from .responses_types import (
+    CHOICES,
     INCLUDE_LOGPROBS,
     NEUTRAL,
     Format,
@@ -25,6 +26,9 @@ from .responses_types import (
     ResponsesRequest,
     TextFormat,
 )
+
+_STATELESS = "nothing is stored on this server, so send the whole conversation as `input`"
+_INSTEAD = {"previous_response_id": _STATELESS, "conversation": _STATELESS}
 
 _DECODER = msgspec.json.Decoder(ResponsesRequest)
 
@@ -45,8 +49,8 @@ def read_responses(data: bytes) -> ResponsesCall:
     Raises:
         ApiError: 400, naming the field and what it may be.
     """
-    request = decoded(data, _DECODER)
-    _refuse_what_is_not_built(request)
+    request = decoded(_DECODER, data, CHOICES)
+    refuse_unless_neutral(request, NEUTRAL, _INSTEAD)
     tools = tuple(_tools(request.tools or ()))
     form = (request.text and request.text.format) or TextFormat()
     sampling = _sampling(request)
@@ -63,25 +67,6 @@ def read_responses(data: bytes) -> ResponsesCall:
         parallel_calls=request.parallel_tool_calls is not False,
     )
     return ResponsesCall(request.model, bool(request.stream), body, _shown(request, tools, form))
-
-
-def _refuse_what_is_not_built(request: ResponsesRequest) -> None:
-    for name, neutral in NEUTRAL.items():
-        value = getattr(request, name)
-        if value is None or value in neutral:
-            continue
-        allowed = " or ".join([*(msgspec.json.encode(each).decode() for each in neutral), "null"])
-        remedy = _REMEDY.get(name, f"leave it out, or send {allowed}")
-        raise ApiError(
-            400,
-            f"{name} is not supported, and is not ignored either: {remedy}.",
-            param=name,
-            code="unsupported_parameter",
-        )
-
-
-_STATELESS = "nothing is stored on this server, so send the whole conversation as `input`"
-_REMEDY = {"previous_response_id": _STATELESS, "conversation": _STATELESS}
 
 
 def _sampling(request: ResponsesRequest) -> Sampling:
@@ -114,21 +99,18 @@ def _tools(given: Sequence[dict[str, Any]]) -> Iterator[FunctionTool]:
         path = f"tools[{index}]"
         kind = tool.get("type", "function")
         if kind != "function":
-            raise ApiError(
-                400,
-                f"{path}: a tool of type `{kind}` is not supported: this server has no tools of its own, and takes "
-                "`function` only. Leave it out.",
-                param=path,
-                code="unsupported_parameter",
-            )
-        yield converted(tool, FunctionTool, path)
+            remedy = f"this server has no tools of its own, such as type `{kind}`; leave it out, or send a `function`"
+            raise not_built(path, remedy)
+        read = converted(tool, FunctionTool, path)
+        require_shallow(read.parameters, f"{path}.parameters")
+        yield read
 
 
 def _template_tool(tool: FunctionTool) -> dict[str, Any]:
     """In the form of the chat API, which templates are written for."""
     description = {} if tool.description is None else {"description": tool.description}
-    parameters = {"type": "object", "properties": {}} if tool.parameters is None else tool.parameters
-    return {"type": "function", "function": {"name": tool.name, **description, "parameters": parameters}}
+    function = {"name": tool.name, **description, "parameters": tool.parameters or NO_PARAMETERS}
+    return {"type": "function", "function": function}
 
 
 def _constraint(request: ResponsesRequest, tools: Sequence[FunctionTool], form: Format) -> Constraint | None:
@@ -137,24 +119,26 @@ def _constraint(request: ResponsesRequest, tools: Sequence[FunctionTool], form: 
         return _must_call(choice, tools)
     if isinstance(form, TextFormat):
         return None
-    return JsonConstraint(schema=form.schema if isinstance(form, JsonSchemaFormat) else None)
+    if tools and choice != "none":
+        # Kept, the form would forbid every call; dropped, it would be ignored.
+        raise not_built(
+            "text.format", "beside tools that may be called, leave it out, or send tool_choice `none` or `required`"
+        )
+    if not isinstance(form, JsonSchemaFormat):
+        return JsonConstraint()
+    require_shallow(form.schema, "text.format.schema")
+    return JsonConstraint(schema=form.schema)
 
 
 def _must_call(choice: str | NamedTool, tools: Sequence[FunctionTool]) -> ToolConstraint:
     if not tools:
-        raise ApiError(
-            400, "tool_choice asks for a call, and there are no tools.", param="tool_choice", code="invalid_value"
-        )
+        raise wrong_value("tool_choice", "demands a call, but there are no tools: send tools, or leave it out")
     if not isinstance(choice, NamedTool):
         return ToolConstraint()
     names = [tool.name for tool in tools]
     if choice.name not in names:
-        raise ApiError(
-            400,
-            f"tool_choice.name `{choice.name}` is none of the tools: {', '.join(f'`{name}`' for name in names)}.",
-            param="tool_choice.name",
-            code="invalid_value",
-        )
+        there = ", ".join(f"`{name}`" for name in names)
+        raise wrong_value("tool_choice.name", f"is `{choice.name}`, which is not among the tools: {there}")
     return ToolConstraint(name=choice.name)
 
 

@@ -10,7 +10,7 @@ Reference: https://platform.openai.com/docs/api-reference/responses/create
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import msgspec
 from msgspec import Meta
@@ -172,6 +172,18 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "image": (),
 }
 """Fields of what is not built, each with its values, beside null, that don't ask for it."""
+
+
+CHOICES = {
+    "tool_choice": "`none`, `auto`, `required`, or the object that names a function",
+    "tool_choice.type": "`function`",
+    "text.format.type": "`text`, `json_object` or `json_schema`",
+    "text.verbosity": "`medium`",
+    "reasoning.context": "`auto`",
+    "reasoning.mode": "`standard`",
+    "include[]": ", ".join(f"`{name}`" for name in get_args(Includable)),
+}
+"""What may stand in fields that have a choice, for people."""
 
 
 # -- the conversation so far -------------------------------------------------------------------------------

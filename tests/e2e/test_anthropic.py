@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -185,3 +186,40 @@ async def test_stop_sequence_ends_an_answer(scripted_model: Path) -> None:
 
     assert said(message) == "The fire is warm, and it "
     assert (message.stop_reason, message.stop_sequence) == ("stop_sequence", "stays")
+
+
+async def test_a_model_that_knows_nothing_keeps_to_the_form(tiny_llama: Path) -> None:
+    """Random weights call the tool that they must call, whichever way that is said, and answer in JSON that fits."""
+    schema = {
+        "type": "object",
+        "properties": {"warm": {"type": "boolean"}, "wood": {"enum": ["oak", "ash"]}},
+        "required": ["warm", "wood"],
+        "additionalProperties": False,
+    }
+    light = {"name": "light", "input_schema": schema}
+    rest = {"name": "rest", "input_schema": {"type": "object", "properties": {}, "additionalProperties": False}}
+    choices = ({"type": "tool", "name": "light"}, {"type": "any"})
+    loose = {"max_tokens": 300, "extra_body": {"temperature": 1, "top_k": 50}}
+    form = {"format": {"type": "json_schema", "schema": schema}}
+    async with served(tiny_llama) as (client, _):
+        named, some = [
+            await client.messages.create(
+                **ask(tools=tools, tool_choice={**choice, "disable_parallel_tool_use": True}, **loose)
+            )
+            for choice, tools in zip(choices, ([rest, light], [light]), strict=True)
+        ]
+        async with client.messages.stream(**ask(output_config=form, **loose)) as stream:
+            formed = await stream.get_final_message()
+
+    for message in (named, some):
+        (block,) = message.content
+        assert block.type == "tool_use"
+        assert (block.name, message.stop_reason) == ("light", "tool_use")
+        assert_fits(block.input)
+    assert_fits(json.loads(said(formed)))
+    assert formed.stop_reason == "end_turn"
+
+
+def assert_fits(fire: Any) -> None:
+    """The value is of the schema that was asked for."""
+    assert (type(fire["warm"]), fire["wood"] in {"oak", "ash"}, len(fire)) == (bool, True, 2)

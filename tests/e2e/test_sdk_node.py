@@ -1,4 +1,4 @@
-"""OpenAI's SDK for Node, as npm has it, against a real daemon with a real worker."""
+"""OpenAI's and Anthropic's SDKs for Node, as npm has them, against a real daemon with a real worker."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from tests.fakes.scripted_model import SCRIPTS
-from tests.fakes.served import served
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -40,17 +39,16 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def found(installed: Path, scripted_model: Path) -> dict[str, Any]:
+def found(installed: Path, scripted_url: str) -> dict[str, Any]:
     """What the script found."""
-    with served(scripted_model, {"KV_CACHE_WARMUP": "0"}) as url:
-        done = subprocess.run(
-            ["node", "ask.mjs", f"{url}/v1"],  # noqa: S607 - the fixture looked for it
-            cwd=installed,
-            capture_output=True,
-            text=True,
-            timeout=ASKING,
-            check=False,
-        )
+    done = subprocess.run(
+        ["node", "ask.mjs", f"{scripted_url}/v1"],  # noqa: S607 - the fixture looked for it
+        cwd=installed,
+        capture_output=True,
+        text=True,
+        timeout=ASKING,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout))
 
@@ -83,6 +81,26 @@ def test_responses(found: dict[str, Any]) -> None:
         "response.created",
         "response.completed",
     )
+
+
+def test_messages(found: dict[str, Any]) -> None:
+    """Anthropic's SDK reads calls whole, gathers thinking and a call from a stream, and counts what was used."""
+    assert found["message"] == {
+        "reason": "tool_use",
+        "calls": [
+            ["tool_use", "get_weather", {"city": "Rome"}],
+            ["tool_use", "get_weather", {"days": 2, "city": "Oslo"}],
+        ],
+    }
+    assert found["messageStream"] == {
+        "thought": "Ask the service.",
+        "input": {"city": "Wien"},
+        "reason": "tool_use",
+        "counted": True,
+        "first": "message_start",
+        "last": "message_stop",
+    }
+    assert found["messageErrors"] == [True, "not_found_error", True]
 
 
 def test_errors(found: dict[str, Any]) -> None:

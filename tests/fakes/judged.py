@@ -13,7 +13,13 @@ from stoker.ipc.framing import FrameTooLong, Request, encode
 from stoker.ipc.messages import CountTokens, Generate
 from tests.fakes.fake_dispatch import FakeBackend, FakeDispatch, answer
 
-ENDS = {"/v1/chat/completions": "data: [DONE]", "/v1/responses": "response.", "/v1/messages": "message_stop"}
+DONE = "data: [DONE]"
+ENDS = {
+    "/v1/chat/completions": DONE,
+    "/v1/completions": DONE,
+    "/v1/responses": "response.",
+    "/v1/messages": "message_stop",
+}
 """What is in the last event of a stream that ends well, by path."""
 
 

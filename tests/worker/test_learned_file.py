@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -241,7 +242,9 @@ def test_leftovers_are_swept(folder: Path) -> None:
     """What killed workers left unfinished goes with the next write, and so do files of models not used for long."""
     file = opened(folder)
     folder.mkdir(parents=True)
-    file.path.with_suffix(".99999.partial").write_bytes(b"{")
+    dead = subprocess.Popen(["/bin/true"])
+    dead.wait()
+    file.path.with_suffix(f".{dead.pid}.partial").write_bytes(b"{")
     for number in range(MOST_FILES + 5):
         old = folder / f"{number:016x}.json"
         old.write_bytes(b"{}")
@@ -293,3 +296,19 @@ def test_change_after_close_is_not_written(folder: Path) -> None:
     learn(file)
 
     assert not folder.exists()
+
+
+def test_partial_of_a_living_worker_is_left_alone(folder: Path) -> None:
+    """While one worker replaces another both write: neither removes what the other has half written."""
+    neighbour = subprocess.Popen(["/bin/sleep", "60"])
+    try:
+        file = opened(folder)
+        half = file.path.with_suffix(f".{neighbour.pid}.partial")
+        folder.mkdir(parents=True)
+        half.write_bytes(b"{")
+        learn(file)
+        assert file.close(DEADLINE)
+        assert half.exists()
+    finally:
+        neighbour.kill()
+        neighbour.wait()

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any
 
 import mlx.core as mx
@@ -129,19 +130,30 @@ class Grammars:
             return
         try:
             import llguidance  # noqa: PLC0415 - the worker starts without it
-
-            tokenizer = self._loaded.tokenizer
-            text = tokenizer.backend_tokenizer.to_str()
-            ends = sorted(tokenizer.eos_token_ids)
-            self._tokens = llguidance.LLTokenizer(text, n_vocab=self._loaded.width, eos_token=ends)
-            self._library = llguidance
-        except Exception as error:
-            # Missing, or a tokenizer that it doesn't know, which it tells by whatever it ran into.
+        except ImportError as error:
             raise Unsupported(
-                f"answers can't be constrained with this model: {_brief(error)}",
+                "answers can't be constrained: llguidance is missing", remedy="install llguidance", field="constraint"
+            ) from error
+        try:
+            self._tokens = self._vocabulary(llguidance.LLTokenizer)
+        except Exception as error:
+            # A tokenizer that it doesn't know, which it tells by whatever it ran into.
+            raise Unsupported(
+                f"answers can't be constrained with this model's tokenizer: {_brief(error)}",
                 remedy="leave response_format and tool_choice to the model",
                 field="constraint",
             ) from error
+        self._library = llguidance
+
+    def _vocabulary(self, make: Callable[..., Any]) -> Any:
+        tokenizer, width = self._loaded.tokenizer, self._loaded.width
+        ends = sorted(token for token in tokenizer.eos_token_ids if token < width)
+        if not ends:
+            raise ValueError("it has no token that ends an answer")
+        backend = copy(tokenizer.backend_tokenizer)
+        backend.no_padding()
+        backend.no_truncation()
+        return make(backend.to_str(), n_vocab=width, eos_token=ends)
 
     def _matcher(self, constraint: Constraint, prompt: Prompt, *, several: bool) -> Any:
         match constraint:

@@ -25,6 +25,7 @@ from ..store import PrefixStore
 from ..store_index import Entry
 from ..store_results import Draft, Rejected
 from . import persist
+from .kv import evaluate
 from .loading import LoadedModel
 from .shelf import Errand, run
 
@@ -41,6 +42,7 @@ LEAST_GAINED = 64
 LEAST_SHARE = 0.25
 """Of the entry that this part must be: a file is read whole, some five times as quickly as its KV is computed."""
 
+NOT_RESTORED = "nothing is read from disk, because workers died while warming; after ten good minutes it is"
 REFUSALS_KEPT = 16
 """Of what could not be restored, for the figures."""
 
@@ -106,6 +108,7 @@ class Disk:
         identity = identify(loaded.folder, model=loaded.name, layout=persist.layout(loaded.sample), device=device)
         self._template = loaded.sample
         self._trimmable = loaded.trimmable
+        self._loading = threading.Lock()
         self.restores = True
         """Whether anything may be read from disk: not after workers died of it."""
         self._store = PrefixStore(folder, identity, budget_bytes)
@@ -117,7 +120,7 @@ class Disk:
         told = (f"{mark.name or mark.key[:8]} was not restored: {mark.reason}" for mark in damaged)
         self._refusals: deque[str] = deque(told, maxlen=REFUSALS_KEPT)
         self._errands = ThreadPoolExecutor(1, "errands")
-        self._release = threading.Timer(release_seconds, self._store.release)
+        self._release = threading.Timer(release_seconds, self._trust_again)
         self._release.daemon = True
         self._release.start()
 
@@ -156,20 +159,29 @@ class Disk:
         return found if whole_use or gained >= max(LEAST_GAINED, entry.length * LEAST_SHARE) else None
 
     def _restored(self, entry: Entry, length: int, name: str) -> Restored | None:
-        """The journal knows of it while it is read and evaluated: a worker that dies of it is the last that does."""
-        with self._store.begin("restoring", entry.tokens, name):
-            opened = self._store.open(entry.key)
-            if isinstance(opened, Rejected):
-                self._refused(name, opened.reason)
+        """The journal knows of it while it is loaded: a worker that dies of it is the last that does.
+
+        Comparing is no danger, and may be done for several at a time; loading is done for one, so that one is blamed.
+        """
+        opened = self._store.open(entry.key)
+        if isinstance(opened, Rejected):
+            self._refused(name, opened.reason)
+            return None
+        with opened, self._loading, self._store.begin("restoring", entry.tokens, name):
+            try:
+                kv = persist.load(opened.path, self._template, entry.length)
+            except persist.PersistError as error:
+                self._refused(name, self._store.condemn(entry.key, str(error)).reason)
                 return None
-            with opened:
-                try:
-                    kv = persist.load(opened.path, self._template, entry.length)
-                except persist.PersistError as error:
-                    self._refused(name, self._store.condemn(entry.key, str(error)).reason)
-                    return None
-                cut(kv, entry.length, length)
-                return Restored(kv, length)
+            cut(kv, entry.length, length)
+            evaluate(kv)  # what is lazy on this thread can't be computed on another
+            return Restored(kv, length)
+
+    def _trust_again(self) -> None:
+        """After good service: what is suspected is tried again, when it is wanted next."""
+        self.restores = True
+        if released := self._store.release():
+            log.info("%d stored prefixes are no longer suspected", released)
 
     def _refused(self, name: str, reason: str) -> None:
         """Computed again it will be saved again, and the store has forgotten; people want to know all the same."""
@@ -213,6 +225,7 @@ class Disk:
         """Figures of now."""
         now = self._store.statistics()
         troubles = [*([self.unusable] if self.unusable else []), *([now.fault] if now.fault else [])]
+        troubles += [] if self.restores else [NOT_RESTORED]
         troubles += self._refusals
         troubles += [f"{count} not saved: {reason}" for reason, count in now.not_saved.items()]
         troubles += [f"{count} rejected: {reason}" for reason, count in now.rejected.items()]

@@ -103,7 +103,9 @@ def deltas(
     target: Id, token: int, pieces: Sequence[Piece], logprobs: tuple[TokenLogprob, ...] = ()
 ) -> tuple[Delta, ...]:
     """One delta for each channel; the first carries the token, and its log probability where that is asked for."""
-    first, *others = pieces or [Piece("normal", "")]
+    if not pieces:
+        return (Delta(target=target, tokens=(token,), logprobs=logprobs),)
+    first, *others = pieces
     return _delta(target, first, (token,), logprobs), *(_delta(target, piece) for piece in others)
 
 

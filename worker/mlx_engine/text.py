@@ -26,6 +26,8 @@ class StopScanner:
         """The text that may be shown now."""
         if self.found is not None:
             return ""
+        if not self._stops:
+            return text
         self._held += text
         places = [(place, stop) for stop in self._stops if (place := self._held.find(stop)) >= 0]
         place, self.found = min(places, default=(self._safe(), None))
@@ -102,7 +104,9 @@ class TextStream:
         While a tool call is not complete, an empty one of channel `tool`.
         """
         self._detokenizer.add_token(token)
-        pieces = joined(self._pieces(self._stops.add(self._detokenizer.last_segment)))
+        pieces = self._pieces(self._stops.add(self._detokenizer.last_segment))
+        if len(pieces) > 1:
+            pieces = joined(pieces)
         return pieces or ([Piece("tool", "")] if self._reader.gathering else [])
 
     def finish(self, *, complete: bool = False) -> list[Piece]:
@@ -128,6 +132,9 @@ class TextStream:
         if self._state is None:
             return [Piece("normal", text)]
         self._state, segments = self._machine.split(self._state, text)
+        if len(segments) == 1:  # nearly always: no mark in it
+            state, part = segments[0]
+            return self._reader.add(_channel(state), part) if part else []
         pieces: list[Piece] = []
         for place, (state, part) in enumerate(segments):
             if place:  # a mark was between this segment and the one before

@@ -62,11 +62,18 @@ def test_consecutive_messages_of_a_role_are_one() -> None:
     assert messages(*given) == [user("a\nb"), assistant("c\nd"), user("e")]
 
 
-def test_system_message_in_the_middle_keeps_its_place() -> None:
-    """What a client adds to the instructions later is for the template to place, or to refuse."""
-    rendered = messages(user("a"), {"role": "system", "content": "b"}, user("c"))
+def test_system_message_in_the_middle_is_told_in_the_users_turn() -> None:
+    """What agents add to the instructions later reaches also those templates that take them at the beginning only."""
+    rendered = messages(user("a"), {"role": "system", "content": [text("b")]}, assistant("c"))
 
-    assert [message["role"] for message in rendered] == ["user", "system", "user"]
+    assert rendered == [user("a\n<system-reminder>\nb\n</system-reminder>"), assistant("c")]
+
+
+def test_system_message_at_the_beginning_belongs_to_the_system_prompt() -> None:
+    """Before anything was said, there is one system message, wherever its parts came from."""
+    found = prompt(system="a", messages=[{"role": "system", "content": "b"}, user("c")])
+
+    assert list(found.messages) == [{"role": "system", "content": [text("a\n"), text("b")]}, user("c")]
 
 
 def test_tool_conversation_is_in_the_form_of_templates() -> None:

@@ -345,6 +345,40 @@ def test_edits_of_thinking_are_the_templates() -> None:
     assert "clear_tool_uses_20250919" in refusal(context_management=clear).fault.message
 
 
+def test_what_a_coding_agent_sends_is_understood() -> None:
+    """All that Claude Code 2.1 puts into each request is read: accounting, marks, betas, a system message inside."""
+    text = {"type": "text", "text": "a"}
+    header = {"type": "text", "text": "x-anthropic-billing-header: cc_version=2.1.197.c40; cc_entrypoint=sdk-cli;"}
+    call = read(
+        system=[header, {**text, **MARK}, {**text, **MARK}],
+        tools=[WEATHER],
+        messages=[
+            user([text, {**text, **MARK}]),
+            {"role": "system", "content": "Available agents: none."},
+            {
+                "role": "assistant",
+                "content": [
+                    {"type": "thinking", "thinking": "hm", "signature": "stoker"},
+                    {**text, "citations": None},
+                    USE,
+                ],
+            },
+            user([{"type": "tool_result", "tool_use_id": "toolu_1", "content": "b", "is_error": False, **MARK}]),
+        ],
+        metadata={"user_id": "{}"},
+        max_tokens=32000,
+        thinking={"type": "adaptive"},
+        context_management={"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]},
+        output_config={"effort": "high"},
+        stream=True,
+    )
+    assert isinstance(call.body.prompt, ChatPrompt)
+
+    assert [message["role"] for message in call.body.prompt.messages] == ["system", "user", "assistant", "tool"]
+    assert call.body.prompt.template_args == {"enable_thinking": True, "reasoning_effort": "high"}
+    assert (call.stream, call.body.keep, call.body.max_tokens) == (True, True, 32000)
+
+
 def test_harmless_fields_change_nothing() -> None:
     """Accounting, places and fallbacks are accepted, and make no difference."""
     harmless = {

@@ -30,6 +30,24 @@ def test_null_is_the_same_as_absent() -> None:
     assert read_text(**dict.fromkeys(text)) == read_text()
 
 
+MARK = {"cache_control": {"type": "ephemeral"}}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"messages": [{"role": "system", "content": "a", **MARK}]},
+        {"messages": [{"role": "system", "content": [{"type": "text", "text": "a", **MARK}]}]},
+        {"tools": [{**tool("f"), **MARK}]},
+    ],
+    ids=["message", "part", "tool"],
+)
+def test_mark_of_a_cache_is_a_hint(fields: dict[str, Any]) -> None:
+    """Anthropic's mark, which clients of several servers send here too, says that the beginning comes again."""
+    assert read(**fields).body.keep
+    assert not read(tools=[tool("f")]).body.keep
+
+
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
 def test_both_names_of_the_limit_count(name: str) -> None:
     """The older and the newer name limit the answer."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 from openai.types import completion_create_params as text_params
 from openai.types.chat import completion_create_params as chat_params
+from openai.types.shared import ReasoningEffort
 
 from stoker.daemon.gateway.openai_types import (
     COMPLETION_NEUTRAL,
@@ -13,6 +15,7 @@ from stoker.daemon.gateway.openai_types import (
     NEUTRAL,
     ChatRequest,
     CompletionRequest,
+    Effort,
 )
 from stoker.daemon.gateway.reference import fields_table
 
@@ -32,3 +35,10 @@ def test_every_field_of_the_sdk_has_a_decision() -> None:
 
     assert chat - set(ChatRequest.__struct_fields__) == set()
     assert text - set(CompletionRequest.__struct_fields__) == set()
+
+
+def test_every_effort_of_the_sdk_is_known() -> None:
+    """No word of the installed OpenAI client for how hard to think is refused."""
+    (words, _none) = get_args(ReasoningEffort)
+
+    assert set(get_args(words)) == set(get_args(Effort))

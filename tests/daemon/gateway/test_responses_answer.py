@@ -174,7 +174,7 @@ def test_logprobs_come_with_the_text() -> None:
     whole = found[-1]["response"]["output"][0]["content"][0]["logprobs"]
 
     assert piece["logprobs"] == whole
-    assert [(each["token"], each["bytes"]) for each in whole] == [("�", [0xC3]), ("�", [0xA9])]
+    assert [(each["token"], each["bytes"]) for each in whole] == [("bytes:\\xc3", [0xC3]), ("bytes:\\xa9", [0xA9])]
     assert whole[1]["top_logprobs"] == [{"token": "a", "bytes": [97], "logprob": -2.0}]
 
 

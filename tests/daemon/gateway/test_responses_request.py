@@ -83,6 +83,28 @@ def test_form_of_the_text(form: dict[str, Any], constraint: JsonConstraint | Non
     assert read(text={"format": form}).body.constraint == constraint
 
 
+def test_form_beside_tools_that_are_not_called_or_must_be() -> None:
+    """With `none` the form is kept; with `required` it is the call that is enforced, since there will be no text."""
+    form = {"format": {"type": "json_object"}}
+
+    assert read(text=form, tools=[LOOK], tool_choice="none").body.constraint == JsonConstraint()
+    assert read(text=form, tools=[LOOK], tool_choice="required").body.constraint == ToolConstraint()
+
+
+def test_what_is_nested_too_deeply_is_refused() -> None:
+    """Schemas that would break a decoder on their way to the worker are refused by name."""
+    deep: dict[str, Any] = {}
+    for _ in range(200):
+        deep = {"properties": {"a": deep}}
+    for fields, param in (
+        ({"tools": [{**LOOK, "parameters": deep}]}, "tools[0].parameters"),
+        ({"text": {"format": {"type": "json_schema", "name": "n", "schema": deep}}}, "text.format.schema"),
+    ):
+        with pytest.raises(ApiError, match="nested too deeply") as caught:
+            read(**fields)
+        assert caught.value.fault.param == param
+
+
 def test_effort_reaches_the_template() -> None:
     """The template gets the level, and for `none` also the switch that other templates have."""
     assert prompt(reasoning={"effort": "high", "summary": "auto"}).template_args == {"reasoning_effort": "high"}
@@ -134,6 +156,7 @@ def test_harmless_fields_are_accepted() -> None:
         ({"text": {"verbosity": "low"}}, "text.verbosity", "low"),
         ({"text": {"format": {"type": "xml"}}}, "text.format.type", "xml"),
         ({"tools": [{"type": "web_search"}]}, "tools[0]", "type `web_search`"),
+        ({"tools": [LOOK], "text": {"format": {"type": "json_object"}}}, "text.format", "beside tools"),
         ({"tools": [LOOK, {"type": "function"}]}, "tools[1].name", "required"),
         ({"tool_choice": "required"}, "tool_choice", "no tools"),
         ({"tools": [LOOK], "tool_choice": {"type": "function", "name": "x"}}, "tool_choice.name", "`look`"),

@@ -280,6 +280,16 @@ def test_without_the_library(tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) 
     assert core.generate(ask("Who?", 3)).finished.reason == "length"
 
 
+def test_a_tokenizer_that_cannot_be_used(tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the tokenizer has no end, or is of a kind that the library doesn't know, a constraint is refused."""
+    core = DrivenCore(tiny_llama)
+    monkeypatch.setattr(core.scheduler.loaded.tokenizer, "_eos_token_ids", set())
+    error = core.generate(ask("Who?", constraint=JsonConstraint())).error
+
+    assert error.code == ErrorCode.UNSUPPORTED
+    assert "ends an answer" in error.message
+
+
 class Broken:
     """A matcher that gives up at its second token."""
 

@@ -17,7 +17,8 @@ from tests.fakes.tiny_models import Kind
 Kinds = Callable[[Kind], Path]
 
 BEGIN = "You are the keeper of a store. Whatever is put into it comes out of it as it was, or not at all. " * 3
-OLD, NEW = BEGIN + "Today the store is closed, so say no.", BEGIN + "Tomorrow it opens. Say yes to everyone who asks."
+OLD = BEGIN + "Today the store is closed, so say no to all who come, and be kind about it. " * 6
+NEW = BEGIN + "Tomorrow it opens. Say yes to everyone who asks."
 
 
 class Worker(DrivenCore):
@@ -173,3 +174,39 @@ def test_an_unforeseen_failure_of_reading_is_that_prefix_s_fault(
     assert worker.warmed(OLD).outcome == "failed"
     monkeypatch.undo()
     assert worker.generate(chat(OLD, "may I come in?", 3)).finished.reason == "length"
+
+
+def test_the_next_prefix_is_read_meanwhile_and_loaded_alone(
+    tiny_llama: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While one prefix is loaded the next is compared already; never are two loaded at once, so one can be blamed."""
+    prefixes = tuple(WarmPrefix(name=text[:3], system=text) for text in (OLD, "No. " + OLD, "Yes " + OLD))
+    first = Worker(tiny_llama, store)
+    first.warm(*prefixes)
+    first.core.close(20.0)
+    worker = Worker(tiny_llama, store)
+    assert worker.core._disk is not None
+    opened: list[str] = []
+    second_opened = threading.Event()
+    loading: list[int] = []
+    load, open_ = persist.load, worker.core._disk._store.open
+
+    def observed(*args: Any) -> Any:
+        loading.append(len(list(store.glob("*.restoring"))))
+        assert second_opened.wait(60)
+        return load(*args)
+
+    def noted(key: str) -> Any:
+        result = open_(key)
+        opened.append(key)
+        if len(opened) == 2:
+            second_opened.set()
+        return result
+
+    monkeypatch.setattr(persist, "load", observed)
+    monkeypatch.setattr(worker.core._disk._store, "open", noted)
+    warmed = worker.warm(*prefixes)
+
+    assert [one.source for one in warmed.prefixes] == ["restored"] * 3
+    assert loading == [1, 1, 1]
+    assert worker.store.restored == 3
