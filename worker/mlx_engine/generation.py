@@ -66,7 +66,7 @@ class Generation:
         self.completion_tokens += 1
         pieces = self.text.add(token) or (
             Piece(self.text.channel, ""),
-        )  # without text, it has its place all the same
+        )  # without text, it has its place too
         return deltas(self.id, token, pieces, self.chooser.told(token))
 
     def refusal(self) -> ErrorResponse | None:
