@@ -120,7 +120,7 @@ class Mailbox:
         self.answer = answer
         self._mail: deque[Mail] = deque()
         self._end: Exception | None = None
-        self._waiting: anyio.Event | None = None
+        self._news = anyio.Event()
 
     def put(self, mail: Mail) -> None:
         """Add, or merge with the newest unread."""
@@ -129,26 +129,21 @@ class Mailbox:
             self._mail.append(mail)
         else:
             self._mail[-1] = merged
-        self._wake()
+        self._news.set()
 
     def end(self, error: Exception) -> None:
         """Let the reader have what is there, then the error."""
         self._end = error
-        self._wake()
+        self._news.set()
 
     async def get(self) -> Mail:
         """The next mail. Raises what `end` was given once all is read."""
         while not self._mail:
             if self._end is not None:
                 raise self._end
-            self._waiting = anyio.Event()
-            await self._waiting.wait()
+            self._news = anyio.Event()
+            await self._news.wait()
         return self._mail.popleft()
-
-    def _wake(self) -> None:
-        if self._waiting is not None:
-            self._waiting.set()
-            self._waiting = None
 
 
 def _merge(old: Mail, new: Mail) -> Mail | None:
