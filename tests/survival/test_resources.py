@@ -57,7 +57,7 @@ async def settled(daemon: RunningDaemon, descriptors: int) -> None:
             await anyio.sleep(0.05)
 
 
-async def test_hundred_restarts_leak_nothing(run: Run) -> None:
+async def test_restarts_leak_nothing(run: Run) -> None:
     """Many dead workers later the daemon holds as many descriptors, threads and children as with the first."""
     async with run(STOKER_RESTART_LIMIT="1000") as daemon:
         await daemon.ready()
