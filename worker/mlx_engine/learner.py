@@ -17,6 +17,10 @@ FOLDER = "learned"
 """Below the state directory; nothing else is in it."""
 
 
+NEWLY_SEEN = 2
+"""Sights after which an opening was just learned."""
+
+
 class Learner:
     """Learns from the requests of one model. All methods run on the engine's thread, but `close`.
 
@@ -49,8 +53,9 @@ class Learner:
             prompt: The request's.
             keep: Learn it at first sight.
         """
-        self._file.ledger.observe(prompt, self._clock(), self._length, keep=keep)
-        self._file.changed()
+        known = self._file.ledger.observe(prompt, self._clock(), self._length, keep=keep)
+        # What is new is written at once: a worker that starts beside this one reads it before this one ends.
+        self._file.changed(urgent=known is not None and known.seen <= NEWLY_SEEN)
 
     def _length(self, opening: Opening) -> int:
         return len(self.prefix(opening).tokens)
