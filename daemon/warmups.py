@@ -29,6 +29,9 @@ TOTAL_LIMIT = 8 << 20
 STANDARD, LEARNED = "system", "learned-"
 """A name, and the beginning of names, that the daemon gives itself."""
 
+NOT_ARGUMENTS = frozenset({"chat_template", "conversation", "messages", "tools", "tokenize"})
+"""What no request may give its template either, so that a prefix with it would serve nobody."""
+
 NAME = f"a text of 1 to {LONGEST_NAME} printable characters, neither `system` nor beginning with `learned-`"
 TOOLS = (
     "a JSON file with an array of tools, or an object with `tools`, each in OpenAI's form "
@@ -178,6 +181,8 @@ class _Table:
         arguments = self._table.get("template_args", {})
         if not isinstance(arguments, dict) or not all(map(_is_json, arguments.values())):
             raise self._refusal("template_args", "allowed is a table of texts, numbers, truths, lists and tables")
+        if clash := sorted(arguments.keys() & NOT_ARGUMENTS):
+            raise self._refusal("template_args", f"{clash[0]} may not be set; it is no request's to set either")
         return arguments
 
 

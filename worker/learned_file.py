@@ -86,10 +86,14 @@ class LearnedFile:
         self._files = threading.Lock()  # so that nothing older is written after `clear`
 
     def changed(self, *, urgent: bool = False) -> None:
-        """The ledger has changed: write it, soon and in the background; at once if it is `urgent`."""
+        """The ledger has changed: write it, soon and in the background.
+
+        Args:
+            urgent: At once. A prefix was learned, and this worker's successor may be starting already.
+        """
         with self._news:
             self._changed = True
-            self._urgent = self._urgent or urgent
+            self._urgent |= urgent
             if self._thread is None and not self._closed:
                 self._thread = threading.Thread(target=self._write_on, name="learned", daemon=True)
                 self._thread.start()
@@ -150,7 +154,6 @@ class LearnedFile:
                 if self.unwritten and not self._closed:
                     self._changed = True
                 self._news.wait_for(lambda: self._closed or self._urgent, self._interval)
-                self._urgent = False
 
     def _written(self) -> str | None:
         """Write; returns what prevented it."""
@@ -169,6 +172,7 @@ class LearnedFile:
             # No deadline: between two changes there is nothing to do, and the thread doesn't keep the process.
             self._news.wait_for(lambda: self._changed or self._closed)
             due, self._changed = self._changed, False
+            self._urgent = False
             return due
 
     def _write(self) -> None:

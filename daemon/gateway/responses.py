@@ -38,7 +38,7 @@ class Responses:
         call = read_responses(await read_body(request))
         require_known(self._backend.models, call.model)
         async with self._backend.dispatch.generate(call.body) as outputs:
-            answer = Answer(new_response(call.model, call.shown))
+            answer = Answer(new_response(call.model, call.shown), call.tools.spaces)
             if call.stream:
                 return await stream(request, outputs, answer)
             return json_response(await _whole(answer, outputs))

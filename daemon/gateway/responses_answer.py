@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -75,10 +76,12 @@ class Answer:
 
     Args:
         response: The document as it begins.
+        spaces: See `Tools`.
     """
 
-    def __init__(self, response: Response) -> None:
+    def __init__(self, response: Response, spaces: Mapping[str, tuple[str, str]] | None = None) -> None:
         self.response = response
+        self._spaces = spaces or {}
         self.complete = False
         self._items: list[OutputItem] = []
         self._open: _Open | None = None
@@ -190,11 +193,13 @@ class Answer:
 
     def _call(self, call: ToolCall) -> bytes:
         events = self._close("completed")
+        space, name = self._spaces.get(call.name, (msgspec.UNSET, call.name))
         item = OutputCall(
             id=f"fc_{secrets.token_hex(20)}",
             status="completed",
             call_id=f"call_{secrets.token_hex(12)}",
-            name=call.name,
+            name=name,
+            namespace=space,
             arguments=call.arguments,
         )
         empty = msgspec.structs.replace(item, status="in_progress", arguments="")

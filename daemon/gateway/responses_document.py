@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from .openai_logprobs import ChosenLogprob
-from .responses_types import Effort, Format, FunctionTool, NamedTool, Status, Summary
+from .responses_types import Effort, Format, NamedTool, ShownTool, Status, Summary
 
 
 class OutputText(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +55,7 @@ class OutputCall(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", ta
     status: Status
     call_id: str
     name: str
+    namespace: str | msgspec.UnsetType = msgspec.UNSET
     arguments: str
 
 
@@ -137,7 +138,7 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
     temperature: float
     text: ShownText
     tool_choice: Literal["none", "auto", "required"] | NamedTool = "auto"
-    tools: tuple[FunctionTool, ...] = ()
+    tools: tuple[ShownTool, ...] = ()
     top_logprobs: int = 0
     top_p: float
     truncation: Literal["disabled"] = "disabled"

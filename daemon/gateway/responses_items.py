@@ -12,6 +12,7 @@ from typing import Any
 from .errors import ApiError
 from .openai_body import converted
 from .openai_messages import tool_arguments
+from .responses_tools import full_name
 from .responses_types import (
     Content,
     FunctionCallItem,
@@ -123,8 +124,8 @@ def _other(item: Item, path: str) -> Message:
 
 
 def _call(item: FunctionCallItem, path: str) -> dict[str, Any]:
-    arguments = tool_arguments(item.arguments, f"{path}.arguments")
-    return {"id": item.call_id, "type": "function", "function": {"name": item.name, "arguments": arguments}}
+    name, arguments = full_name(item.namespace, item.name), tool_arguments(item.arguments, f"{path}.arguments")
+    return {"id": item.call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
 def _text(content: Content, path: str) -> str:

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from ...ipc.messages import ChatPrompt, Constraint, Generate, JsonConstraint, Sampling, ToolConstraint
-from .openai_body import converted, decoded, not_built, refuse_unless_neutral, require_shallow, wrong_value
+from ...ipc.messages import ChatPrompt, Constraint, Generate, JsonConstraint, Sampling
+from .openai_body import decoded, not_built, refuse_unless_neutral, require_shallow
 from .openai_sampling import DEFAULT_TEMPERATURE
-from .openai_tools import NO_PARAMETERS
 from .responses_document import ShownReasoning, ShownText
 from .responses_items import read_messages
+from .responses_tools import Tools, must_call, read_tools
 from .responses_types import (
     CHOICES,
     INCLUDE_LOGPROBS,
     NEUTRAL,
     Format,
-    FunctionTool,
     JsonSchemaFormat,
-    NamedTool,
     ReasoningOptions,
     ResponsesRequest,
     TextFormat,
@@ -35,12 +32,21 @@ _DECODER = msgspec.json.Decoder(ResponsesRequest)
 
 @dataclass(frozen=True, slots=True)
 class ResponsesCall:
-    """A request, understood. `shown` are the fields of the answer that echo it."""
+    """A request, understood.
+
+    Attributes:
+        model: Its name, as the client wrote it.
+        stream: Whether the answer is to be streamed.
+        body: What the worker is asked.
+        shown: The fields of the answer that echo the request.
+        tools: What may be called.
+    """
 
     model: str
     stream: bool
     body: Generate
     shown: dict[str, Any]
+    tools: Tools
 
 
 def read_responses(data: bytes) -> ResponsesCall:
@@ -51,13 +57,13 @@ def read_responses(data: bytes) -> ResponsesCall:
     """
     request = decoded(_DECODER, data, CHOICES)
     refuse_unless_neutral(request, NEUTRAL, _INSTEAD)
-    tools = tuple(_tools(request.tools or ()))
+    tools = read_tools(request.tools or ())
     form = (request.text and request.text.format) or TextFormat()
     sampling = _sampling(request)
     body = Generate(
         prompt=ChatPrompt(
             messages=read_messages(request.input, request.instructions),
-            tools=() if request.tool_choice == "none" else tuple(map(_template_tool, tools)),
+            tools=() if request.tool_choice == "none" else tools.rendered,
             template_args=_template_args(request.reasoning),
         ),
         max_tokens=request.max_output_tokens,
@@ -66,7 +72,7 @@ def read_responses(data: bytes) -> ResponsesCall:
         constraint=_constraint(request, tools, form),
         parallel_calls=request.parallel_tool_calls is not False,
     )
-    return ResponsesCall(request.model, bool(request.stream), body, _shown(request, tools, form))
+    return ResponsesCall(request.model, bool(request.stream), body, _shown(request, tools, form), tools)
 
 
 def _sampling(request: ResponsesRequest) -> Sampling:
@@ -91,35 +97,12 @@ def _template_args(reasoning: ReasoningOptions | None) -> dict[str, Any]:
     return {"reasoning_effort": reasoning.effort, **off}
 
 
-# -- tools -------------------------------------------------------------------------------------------------
-
-
-def _tools(given: Sequence[dict[str, Any]]) -> Iterator[FunctionTool]:
-    for index, tool in enumerate(given):
-        path = f"tools[{index}]"
-        kind = tool.get("type", "function")
-        if kind != "function":
-            remedy = f"this server has no tools of its own, such as type `{kind}`; leave it out, or send a `function`"
-            raise not_built(path, remedy)
-        read = converted(tool, FunctionTool, path)
-        require_shallow(read.parameters, f"{path}.parameters")
-        yield read
-
-
-def _template_tool(tool: FunctionTool) -> dict[str, Any]:
-    """In the form of the chat API, which templates are written for."""
-    description = {} if tool.description is None else {"description": tool.description}
-    function = {"name": tool.name, **description, "parameters": tool.parameters or NO_PARAMETERS}
-    return {"type": "function", "function": function}
-
-
-def _constraint(request: ResponsesRequest, tools: Sequence[FunctionTool], form: Format) -> Constraint | None:
-    choice = request.tool_choice
-    if choice == "required" or isinstance(choice, NamedTool):
-        return _must_call(choice, tools)
+def _constraint(request: ResponsesRequest, tools: Tools, form: Format) -> Constraint | None:
+    if call := must_call(request.tool_choice, tools):
+        return call
     if isinstance(form, TextFormat):
         return None
-    if tools and choice != "none":
+    if tools.rendered and request.tool_choice != "none":
         # Kept, the form would forbid every call; dropped, it would be ignored.
         raise not_built(
             "text.format", "beside tools that may be called, leave it out, or send tool_choice `none` or `required`"
@@ -130,22 +113,10 @@ def _constraint(request: ResponsesRequest, tools: Sequence[FunctionTool], form: 
     return JsonConstraint(schema=form.schema)
 
 
-def _must_call(choice: str | NamedTool, tools: Sequence[FunctionTool]) -> ToolConstraint:
-    if not tools:
-        raise wrong_value("tool_choice", "demands a call, but there are no tools: send tools, or leave it out")
-    if not isinstance(choice, NamedTool):
-        return ToolConstraint()
-    names = [tool.name for tool in tools]
-    if choice.name not in names:
-        there = ", ".join(f"`{name}`" for name in names)
-        raise wrong_value("tool_choice.name", f"is `{choice.name}`, which is not among the tools: {there}")
-    return ToolConstraint(name=choice.name)
-
-
 # -- what the answer echoes --------------------------------------------------------------------------------
 
 
-def _shown(request: ResponsesRequest, tools: tuple[FunctionTool, ...], form: Format) -> dict[str, Any]:
+def _shown(request: ResponsesRequest, tools: Tools, form: Format) -> dict[str, Any]:
     reasoning = request.reasoning or ReasoningOptions()
     return {
         "instructions": request.instructions,
@@ -158,7 +129,7 @@ def _shown(request: ResponsesRequest, tools: tuple[FunctionTool, ...], form: For
         "temperature": DEFAULT_TEMPERATURE if request.temperature is None else request.temperature,
         "text": ShownText(form),
         "tool_choice": request.tool_choice or "auto",
-        "tools": tools,
+        "tools": tools.given,
         "top_logprobs": request.top_logprobs or 0,
         "top_p": 1.0 if request.top_p is None else request.top_p,
         "user": request.user,

@@ -38,17 +38,31 @@ Includable: TypeAlias = Literal[
 # -- how to answer -----------------------------------------------------------------------------------------
 
 
-class FunctionTool(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class FunctionTool(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="function"
+):
     """A function that the model may call."""
 
     name: Annotated[str, Meta(min_length=1)]
-    type: Literal["function"]
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
     output_schema: dict[str, Any] | None = None
     allowed_callers: tuple[Literal["direct"], ...] | None = None
     defer_loading: Literal[False] | None = None
+
+
+class NamespaceTool(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="namespace"
+):
+    """Functions that are called by a namespace and a name in it."""
+
+    name: Annotated[str, Meta(min_length=1)]
+    description: str = ""
+    tools: tuple[FunctionTool, ...]
+
+
+ShownTool: TypeAlias = FunctionTool | NamespaceTool
 
 
 class NamedTool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -131,6 +145,7 @@ class ResponsesRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     prompt_cache_retention: str | None = None
     prompt_cache_options: dict[str, Any] | None = None
     max_tool_calls: int | None = None
+    client_metadata: dict[str, Any] | None = None
 
     previous_response_id: str | None = None
     conversation: str | dict[str, Any] | None = None
@@ -155,6 +170,7 @@ IGNORED = frozenset(
         "prompt_cache_retention",
         "prompt_cache_options",
         "max_tool_calls",
+        "client_metadata",
     }
 )
 """Fields that can't change the answer: accounting, storage, hints for speed, and a bound on built-in tools."""
@@ -223,7 +239,7 @@ class FunctionCallItem(BaseItem, frozen=True, kw_only=True):
     call_id: str
     name: str
     arguments: str
-    namespace: None = None
+    namespace: str | None = None
     caller: dict[str, Any] | None = None
 
 
@@ -234,7 +250,7 @@ class FunctionCallOutputItem(BaseItem, frozen=True, kw_only=True):
     call_id: str
     output: Content
     name: str | None = None
-    namespace: None = None
+    namespace: str | None = None
     caller: dict[str, Any] | None = None
 
 

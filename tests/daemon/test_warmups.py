@@ -87,6 +87,7 @@ def test_a_mistake_names_key_value_source_and_what_is_allowed(tmp_path: Path) ->
         ({"name": "x", "system": "a", "tools": "number.json"}, ".tools", "no array of tools"),
         ({"name": "x", "system": "a", "template_args": {"day": object()}}, ".template_args", "a table of texts"),
         ({"name": "x", "system": "a", "template_args": 1}, ".template_args", "a table of texts"),
+        ({"name": "x", "system": "a", "template_args": {"tools": []}}, ".template_args", "tools may not be set"),
     ],
 )
 def test_each_mistake_is_refused_with_the_way_out(

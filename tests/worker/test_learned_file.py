@@ -325,3 +325,16 @@ def test_partial_of_a_living_worker_is_left_alone(folder: Path) -> None:
     finally:
         neighbour.kill()
         neighbour.wait()
+
+
+def test_what_was_just_learned_is_written_at_once(folder: Path, written: Callable[[], None]) -> None:
+    """A prefix learned right after another write doesn't wait for the interval: a successor may be starting."""
+    file = opened(folder)
+    learn(file)
+    written()
+    learn(file, "You sweep the floor.")
+    file.changed(urgent=True)
+    written()
+
+    assert sorted(known(opened(folder))) == ["You keep the fire.", "You sweep the floor."]
+    assert file.close(DEADLINE)

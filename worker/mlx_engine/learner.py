@@ -13,12 +13,10 @@ from ..learning import Learned, Opening
 from ..prefix import SharedPrefix, chat_prefix
 from .loading import LoadedModel
 
+NEW = 2
+"""Requests up to which a prefix counts as just learned."""
 FOLDER = "learned"
 """Below the state directory; nothing else is in it."""
-
-
-NEWLY_SEEN = 2
-"""Sights after which an opening was just learned."""
 
 
 class Learner:
@@ -53,9 +51,8 @@ class Learner:
             prompt: The request's.
             keep: Learn it at first sight.
         """
-        known = self._file.ledger.observe(prompt, self._clock(), self._length, keep=keep)
-        # What is new is written at once: a worker that starts beside this one reads it before this one ends.
-        self._file.changed(urgent=known is not None and known.seen <= NEWLY_SEEN)
+        learned = self._file.ledger.observe(prompt, self._clock(), self._length, keep=keep)
+        self._file.changed(urgent=learned is not None and learned.seen <= NEW)
 
     def _length(self, opening: Opening) -> int:
         return len(self.prefix(opening).tokens)

@@ -9,7 +9,7 @@ import pydantic
 import pytest
 
 from stoker.daemon.dispatch import Unavailable
-from stoker.ipc.messages import Delta, ToolCall
+from stoker.ipc.messages import ChatPrompt, Delta, ToolCall
 from tests.fakes.fake_dispatch import FINISHED, STARTED, Hold, answer, delta, playing
 from tests.fakes.http import connected, exchange, sdk, serving
 from tests.fakes.response_events import checked, events
@@ -80,6 +80,45 @@ async def test_output_may_be_sent_back_as_it_came() -> None:
     assert user["content"] == "Look."
     assert (assistant["reasoning_content"], assistant["content"]) == ("Hm", "I look.")
     assert assistant["tool_calls"][0]["id"] == tool["tool_call_id"]
+
+
+SPACE = {"type": "namespace", "name": "agents", "tools": [{"type": "function", "name": "spawn", "parameters": {}}]}
+
+
+async def test_agent_with_namespaces_is_understood() -> None:
+    """What Codex sends is taken: its metadata, and functions in namespaces, which are called by both names."""
+    spawned = Delta(target=1, tokens=(2,), channel="tool", calls=(ToolCall(name="agents__spawn", arguments="{}"),))
+    backend = playing(STARTED, spawned, FINISHED)
+    asked: dict[str, Any] = {
+        "model": "default",
+        "input": [
+            {"type": "message", "id": f"msg_{role}", "role": role, "content": [{"type": "input_text", "text": "Go."}]}
+            for role in ("developer", "user")
+        ],
+        "tools": [SPACE],
+        "tool_choice": "auto",
+        "parallel_tool_calls": True,
+        "reasoning": {"summary": "auto"},
+        "store": False,
+        "include": ["reasoning.encrypted_content"],
+        "prompt_cache_key": "thread-1",
+        "client_metadata": {"session_id": "1"},
+    }
+    async with serving(backend) as address, connected(address) as client:
+        await client.ask("POST", PATH, asked)
+        first = await client.reply()
+        (call,) = first.json["output"]
+        output = {"type": "function_call_output", "call_id": call["call_id"], "output": "done"}
+        await client.ask("POST", PATH, {**asked, "input": [*asked["input"], call, output]})
+        second = await client.reply()
+
+    assert (first.status, second.status) == (200, 200)
+    assert (call["namespace"], call["name"]) == ("agents", "spawn")
+    assert checked(first.json).tools[0].type == "namespace"
+    prompt = backend.dispatch.bodies[1].prompt
+    assert isinstance(prompt, ChatPrompt)
+    assert prompt.tools[0]["function"]["name"] == "agents__spawn"
+    assert prompt.messages[2]["tool_calls"][0]["function"]["name"] == "agents__spawn"
 
 
 async def test_bytes_are_what_the_vendor_specifies() -> None:

@@ -57,6 +57,8 @@ def test_text_is_told_in_order() -> None:
     assert (response.output_text, response.status, response.error) == ("Paris", "completed", None)
     assert {event["response"]["id"] for event in found if "response" in event} == {response.id}
     assert found[0]["response"]["status"] == "in_progress"
+    assert (found[2]["item"]["status"], found[2]["item"]["content"]) == ("in_progress", [])
+    assert found[3]["part"]["text"] == ""
 
 
 def test_usage_counts_cached_and_reasoning_tokens() -> None:
