@@ -1,11 +1,13 @@
 # The verbs; each is also a CI job (.ci/run). All that a fresh machine needs: git, make, Python 3.11+ with venv.
-# uv is used when it is there. PYTHON=python3.13 chooses another interpreter, ARGS passes arguments on.
+# uv is used when it is there. PYTHON=python3.13 chooses another interpreter, ARGS passes arguments on. BENCH is the
+# name of a benchmark: warmth, serving, chaos, daemon_cost, gateway_ceiling.
 
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 UV     := $(shell command -v uv 2>/dev/null)
 ARGS   ?=
+BENCH  ?= warmth
 
 ifdef UV
 PIP = $(UV) pip install --quiet --python $(BIN)/python
@@ -13,7 +15,7 @@ else
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 endif
 
-.PHONY: run test check bench build format clean
+.PHONY: run test storm check bench build format clean
 
 run: $(VENV)/.installed          ## the daemon in the foreground, with the embedded model
 	@$(BIN)/stoker run $(ARGS)
@@ -21,14 +23,21 @@ run: $(VENV)/.installed          ## the daemon in the foreground, with the embed
 test: $(VENV)/.developing        ## the whole test suite
 	$(BIN)/pytest $(ARGS)
 
+storm: $(VENV)/.developing       ## the long forms: minutes of kills, torn saves, bad requests and clients that leave
+	$(BIN)/pytest -m storm --timeout 1800 tests/survival
+	STOKER_TORTURE=300 $(BIN)/pytest --timeout 1800 tests/torture
+	STOKER_DISCONNECTS=10000 STOKER_FUZZ=20000 $(BIN)/pytest --timeout 1800 \
+	  tests/daemon/gateway/test_server_disconnects.py tests/daemon/gateway/openapi/test_endpoints_fuzz.py
+	$(BIN)/python bench/chaos.py $(ARGS)
+
 check: $(VENV)/.developing       ## lint, types, import contracts
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.developing       ## cold against warm, time to ready, the daemon's own cost; JSON in bench/results
-	$(BIN)/python bench/warmth.py $(ARGS)
+bench: $(VENV)/.developing       ## cold against warm, time to ready, …: BENCH names it; JSON in bench/results
+	$(BIN)/python bench/$(BENCH).py $(ARGS)
 
 build: $(VENV)/.developing       ## sdist and wheel, the wheel smoked in an environment of its own
 	rm -rf dist

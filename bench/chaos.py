@@ -43,18 +43,18 @@ FAKE = {"STOKER_WORKER_COMMAND": ",".join(COMMAND), "FAKE_WORKER": '{"generate":
 
 KILLS = {"kill": 8, "term": 1, "abort": 1}
 STORMS: Mapping[str, tuple[Plan, Plan]] = {
-    "fake": (Plan("fake", 10_000, 1000, KILLS), Plan("fake", 100, 10, KILLS)),
+    "fake": (Plan("fake", 10_000, 1000, KILLS), Plan("fake", 60, 6, KILLS)),
     "tiny": (
         Plan("tiny", 500, 50, KILLS, clients=4, tokens=(60, 240)),
-        Plan("tiny", 20, 2, KILLS, clients=4, tokens=(60, 240)),
+        Plan("tiny", 10, 1, KILLS, clients=4, tokens=(40, 160), early=0.0),
     ),
     "restarts": (
         Plan("restarts", 2000, 100, {"restart": 1}, early=0.0),
-        Plan("restarts", 60, 3, {"restart": 1}, early=0.0),
+        Plan("restarts", 30, 2, {"restart": 1}, early=0.0),
     ),
     "in-place": (
         Plan("in-place", 2000, 100, {"restart": 1}, early=0.0),
-        Plan("in-place", 60, 3, {"restart": 1}, early=0.0),
+        Plan("in-place", 30, 2, {"restart": 1}, early=0.0),
     ),
 }
 """In full, and quick."""

@@ -10,8 +10,9 @@ from itertools import chain, pairwise
 from bench import rivals
 from bench.children import POLL, BenchmarkError
 from bench.load import Client, abandon, asking
+from bench.parallel import wave
 from bench.prompts import system_prompt, user_text
-from bench.report import Check, Difference, Ratio, Section, Series
+from bench.report import Check, Difference, Json, Ratio, Section, Series
 from bench.rivals import STOKER, Server, cells, in_turns
 from bench.stopwatch import chat
 from stoker.ipc.messages import Load
@@ -19,16 +20,17 @@ from stoker.ipc.messages import Load
 CHUNK = Load(model="", cache_dir="").chunk_seconds
 """Seconds of one prefill chunk, which is how long whoever leaves may hold up the next one."""
 STAY = 1.0
-"""Seconds after which the client leaves: at 90 tokens/s it is in the middle of a 500-token prompt."""
+"""Seconds after which the client leaves, or half of what the prefill takes where that is less."""
 ENDLESS = 2000
 """Tokens that running streams may have; they are left when the long prompt has its first token."""
 HEARD = 3
 """Pieces that each running stream has had before the long prompt joins."""
 
 LEAVE_METHOD = (
-    f"A client sends a prompt that was never seen, and closes its connection {STAY:g} s later, in the middle of the "
-    "prefill; at once another one sends a short request. Its time to the first piece of content, and that of such a "
-    "request when nothing was before it. More than that is what the one who left still costs."
+    f"A client sends a prompt that was never seen, and closes its connection {STAY:g} s later, or in the middle of "
+    "the prefill where that is sooner; at once another one sends a short request. Its time to the first piece of "
+    "content, and that of such a request when nothing was before it. More than that is what the one who left still "
+    "costs."
 )
 JOIN_METHOD = (
     "While some streams run, a prompt joins that was never seen. Times between pieces of the running streams, from "
@@ -64,20 +66,31 @@ class Left:
 
 def leave_section(servers: Sequence[Server], plan: Plan, say: Callable[[str], None]) -> Section:
     """Measure it, and make the table."""
+    stays: dict[str, float] = {}
+    for server in servers:
+        say(f"a client leaves: {server.name}, how long the prompt takes")
+        name = "leaving, all of it"
+        (whole,) = wave(server, 1, 1, name, system_prompt(plan.prompt_tokens, name)).streams
+        stays[server.name] = min(STAY, whole.first / 2)
 
     def trial(server: Server, index: int) -> Left:
         say(f"a client leaves: {server.name} {index + 1} of {plan.repeats}")
-        return asking(server.url, lambda client: _left(client, server, f"leaving, trial {index}", plan.prompt_tokens))
+        name = f"leaving, trial {index}"
+        long, stay = _long(server, name, plan), stays[server.name]
+        return asking(server.url, lambda client: _left(client, server, name, long, stay))
 
     made = in_turns(servers, plan.repeats, trial)
     return leaving({name: _both(trials) for name, trials in made.items()})
 
 
-async def _left(client: Client, server: Server, name: str, tokens: int) -> Left:
+def _long(server: Server, name: str, plan: Plan) -> Json:
+    return chat(system_prompt(plan.prompt_tokens, name), "Hello", 1, server.model)
+
+
+async def _left(client: Client, server: Server, name: str, long: Json, stay: float) -> Left:
     alone = await client.follow(chat(None, user_text(f"{name}, alone"), 1, server.model))
-    long = chat(system_prompt(tokens, name), "Hello", 1, server.model)
-    if not await client.leave(long, STAY):
-        raise BenchmarkError(f"a prompt of {tokens} tokens was answered within {STAY:g} s: ask for a longer one")
+    if not await client.leave(long, stay):
+        raise BenchmarkError(f"a long prompt was answered within {stay:.3f} s: it could not be left in the middle")
     after = await client.follow(chat(None, user_text(f"{name}, after"), 1, server.model))
     return Left(alone.first, after.first)
 
@@ -141,7 +154,7 @@ async def _joined(client: Client, server: Server, name: str, plan: Plan) -> Join
     try:
         for one in running:
             await one.begun.wait()
-        joined = await client.follow(chat(system_prompt(plan.prompt_tokens, name), "Hello", 1, server.model))
+        joined = await client.follow(_long(server, name, plan))
         end = joined.sent + joined.first
         for one in running:
             await one.beyond(end)

@@ -13,9 +13,9 @@ from bench.children import BenchmarkError
 from bench.machine import machine, preloaded
 from bench.report import Check, Section
 from bench.subject import Subject
+from stoker.daemon.derived import EMBEDDED_ID
 from stoker.daemon.environment import find_openblas
 from stoker.daemon.model_path import EMBEDDED
-from stoker.daemon.service import EMBEDDED_ID
 
 Say: TypeAlias = Callable[[str], None]
 """Takes progress, for a person."""

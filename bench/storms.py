@@ -29,7 +29,7 @@ SETTINGS = {
 }
 """What a storm needs: a thousand kills are no crash loop here, and nobody waits between two of them."""
 
-SETTLE = 2.0
+SETTLE = 1.0
 """Seconds of calm before what the daemon holds is counted."""
 LOOKS = 4
 SILENCE = 300.0

@@ -100,7 +100,7 @@ def stoker_trial(subject: Subject, url: str, system: str, others: int, tools: ag
 
 def _in_messages(url: str, system: str, tools: agent.Tools) -> int | None:
     """The same in the form of Anthropic's API."""
-    message = {"role": "user", "content": USERS[0]}
+    message = {"role": "user", "content": USERS[-1]}  # which nobody else asks
     body = {
         "model": "default",
         "max_tokens": ANSWER_TOKENS,

@@ -111,6 +111,10 @@ class Admission:
         self.tally = Tally()
         board.listen(self._look)
 
+    def bound(self, limits: Limits) -> None:
+        """Other bounds from now on; who waits already keeps its deadline."""
+        self._limits = limits
+
     # -- one request's way -----------------------------------------------------------------------------------
 
     def ticket(self) -> Ticket:

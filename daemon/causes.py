@@ -5,9 +5,6 @@ from __future__ import annotations
 import errno
 import signal
 
-EX_SOFTWARE = 70
-"""sysexits.h: an internal error. A worker ends with it when its engine failed."""
-
 EXHAUSTED = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ENOBUFS, errno.ENOSPC, errno.EDQUOT}
 )
@@ -23,7 +20,7 @@ def describe_exit(code: int, ended_by_us: str | None, *, for_memory: bool | None
         for_memory: Whether the system was killing for want of memory; None: nobody knows.
     """
     if code >= 0:
-        return f"exited with code {code}" + (": its engine failed" if code == EX_SOFTWARE else "")
+        return f"exited with code {code}"
     try:
         name = signal.Signals(-code).name
     except ValueError:

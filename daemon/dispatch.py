@@ -19,7 +19,8 @@ import msgspec
 from ..ipc.errors import ErrorCode
 from ..ipc.messages import CountTokens, Delta, Finished, Generate, Progress, TokenCount
 from .admission import Admission, Limits, RequestFailed, Tally, Unavailable, Waiting
-from .link import Mail, RequestRefused, WorkerLink, WorkerLost
+from .link import RequestRefused, WorkerLink, WorkerLost
+from .mailbox import Mail
 from .readiness import Board
 from .records import Records, Row, short
 from .waiting_room import Ticket
@@ -78,6 +79,10 @@ class Dispatch:
     ) -> None:
         self._admission = Admission(board, serving, last_words, limits, cause)
         self.records = Records()
+
+    def bound(self, limits: Limits) -> None:
+        """Other bounds from now on."""
+        self._admission.bound(limits)
 
     @property
     def tally(self) -> Tally:

@@ -211,11 +211,19 @@ async def log_transitions(board: Snapshots) -> None:
     """Log each transition once, until cancelled. Progress within a phase is not one."""
     log = structlog.get_logger(TRANSITIONS)
     last: tuple[object, ...] = ()
+    beside: tuple[int, str] | None = None
+    failure: str | None = None
     async for now in board.watch():
         key = (now.generation, now.phase, now.since, now.warm, now.reason)
         if key != last:
             log.log(LEVELS.get(now.phase, logging.INFO), "phase", **_facts(now))
-        last = key
+        heir = now.successor
+        if heir is not None and (heir.generation, heir.phase) != beside:
+            log.info("successor", generation=heir.generation, phase=heir.phase)
+        if now.replacement_failed and now.replacement_failed != failure:
+            log.warning("replacement failed", cause=now.replacement_failed, serving=now.generation)
+        last, failure = key, now.replacement_failed
+        beside = (heir.generation, heir.phase) if heir else None
 
 
 def _facts(now: Readiness) -> dict[str, object]:

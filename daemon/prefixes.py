@@ -18,6 +18,7 @@ from ..ipc.messages import (
     Cleared,
     Figures,
     Forget,
+    Loaded,
     Noted,
     Pin,
     Prefixes,
@@ -39,6 +40,11 @@ VERIFY_TIMEOUT = 590.0
 """Seconds for stored prefixes to be read: some 100 GB."""
 CLEAR_TIMEOUT = 50.0
 """Seconds for them to be deleted, a save that is under way included."""
+
+EXACT_REUSE = (
+    "this model's KV cache can't be cut (sliding windows or recurrent layers), so a prefix is reused only whole: "
+    "give its system prompt, tools and template arguments in [[warmup]], or let it be learned"
+)
 
 STORED = "`stoker cache list` shows what is stored"
 LEARNING_OFF = "learning is switched off: learned_prefixes is 0"
@@ -120,6 +126,11 @@ def latest(warmed: tuple[PrefixStatus, ...], figures: Figures | None) -> tuple[P
     """What the last warmup reported, and for what was warmed in idle time since, that."""
     since = {report.name: PrefixStatus.of(report) for report in figures.prefixes} if figures else {}
     return (*(since.pop(report.name, report) for report in warmed), *since.values())
+
+
+def reuse_note(loaded: Loaded | None) -> tuple[str, ...]:
+    """KV of some models can't be cut, and then a prefix that was warmed differently is of no use."""
+    return () if loaded is None or loaded.prefix_reuse == "trimmable" else (EXACT_REUSE,)
 
 
 def _counted(noted: Noted, name: str) -> Counted:

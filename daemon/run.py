@@ -11,6 +11,7 @@ import structlog
 
 from .observe import log_transitions, logging_to, worker_log
 from .process import EX_CONFIG
+from .reload import Reread
 from .runtime_dir import RuntimeDirError
 from .service import Reader, Service
 from .settings import Settings
@@ -18,13 +19,16 @@ from .settings import Settings
 EX_OK = 0
 
 
-def run_daemon(settings: Settings, warnings: tuple[str, ...] = (), *beside: Reader) -> int:
+def run_daemon(
+    settings: Settings, warnings: tuple[str, ...] = (), *beside: Reader, reread: Reread | None = None
+) -> int:
     """Run until stopped.
 
     Args:
         settings: Checked settings.
         warnings: What the configuration warned of; logged, and part of `status`.
         beside: Further readers of the board, such as the terminal.
+        reread: Reads the configuration again, for SIGHUP.
 
     Returns:
         The process's exit code.
@@ -33,8 +37,7 @@ def run_daemon(settings: Settings, warnings: tuple[str, ...] = (), *beside: Read
         log = structlog.get_logger("stoker.daemon")
         for warning in warnings:
             log.warning("configuration", warning=warning)
-        command = {"worker_command": settings.worker_command} if settings.worker_command else {}
-        service = Service(settings, sink, warnings, **command)
+        service = Service(settings, sink, warnings, reread=reread)
         refusal: RuntimeDirError | None = None
         try:
             anyio.run(partial(service.run, log_transitions, *beside))

@@ -6,19 +6,18 @@ end; HTTP closes before the control socket, so that `stoker stop` sees the end; 
 
 from __future__ import annotations
 
-import errno
+import logging
 import os
 import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import anyio
-import psutil
 import structlog
 from aiohttp import web
 
@@ -26,32 +25,35 @@ from .. import __version__
 from ..ipc.control_messages import (
     Clearance,
     Counted,
+    Departure,
     PrefixListing,
     Rates,
     RewarmReport,
     StatusReport,
     StoredListing,
     Verification,
-    WorkerStatus,
 )
 from ..ipc.control_messages import PrefixStatus as Prefix
-from ..ipc.messages import Figures, Load, Progress, Statistics, WarmPrefix
+from ..ipc.messages import Progress, WarmPrefix
+from . import derived
+from .attention import Attention
 from .control import ControlServer
-from .dispatch import Dispatch, Limits
-from .environment import OPENBLAS_REMEDY, find_openblas, worker_environment
+from .derived import Models
+from .dispatch import Dispatch
+from .environment import OPENBLAS_REMEDY, find_openblas
+from .figures import WorkerFigures, worker_status
 from .gateway import Access, Keys, runner
-from .history import Chronicle, History, read_history
+from .history import DEPARTURES_KEPT, Chronicle, History, read_history
 from .insight import Insight
 from .life import Launch, Life, WorkerLife
-from .lifecycle import Event, Policy
-from .link import RequestRefused, WorkerLost
-from .model_path import EMBEDDED
-from .prefixes import KnownPrefixes, latest
+from .lifecycle import Event
+from .memory import footprint, watch_memory
+from .prefixes import KnownPrefixes, latest, reuse_note
 from .process import LineSink
-from .pulse import Budgets
 from .readiness import NOTHING_YET, Board
+from .reload import Change, Reloader, Reread
 from .rewarms import RewarmRefused
-from .runtime_dir import RuntimeDirError, listen, private_directory, single_instance
+from .runtime_dir import RuntimeDirError, listen, private_directory, single_instance, why_no_port
 from .settings import Settings
 from .steward import Refusal
 from .supervisor import Supervisor
@@ -62,22 +64,7 @@ Reader: TypeAlias = Callable[[Board], Coroutine[Any, Any, None]]
 
 WORKER_COMMAND = (sys.executable, "-m", "stoker.worker")
 
-EMBEDDED_ID = "SmolLM2-135M-Instruct"
-
 log = structlog.get_logger("stoker.service")
-
-STATISTICS_TIMEOUT = 0.25
-"""Seconds that `status` waits for the worker's figures before it gives the last known ones; the worker answers
-between two decoding steps or prefill chunks."""
-
-
-@dataclass(frozen=True, slots=True)
-class Models:
-    """The names under which the model may be asked for."""
-
-    id: str
-    aliases: tuple[str, ...]
-    accept_any: bool
 
 
 class Service:
@@ -88,6 +75,7 @@ class Service:
         sink: Takes the workers' output.
         notes: Findings for `status`, each with its remedy.
         worker_command: What to spawn; tests give a fake worker.
+        reread: Reads the configuration again, for SIGHUP; raises `ConfigurationError`.
     """
 
     def __init__(
@@ -96,40 +84,51 @@ class Service:
         sink: LineSink,
         notes: tuple[str, ...] = (),
         worker_command: Sequence[str] = WORKER_COMMAND,
+        reread: Reread | None = None,
     ) -> None:
         self._settings = settings
+        self._sink = sink
+        self._worker_command = worker_command
+        self._reloader = Reloader(reread, lambda: self._settings, self._apply)
         self._openblas = find_openblas()
-        self._notes = (*notes, *_openblas_note(self._openblas))
+        self._past = read_history(settings.state_dir)
+        self._notes = (*_openblas_note(self._openblas), *self._past.notes)
+        self._warnings = notes
         self._started = time.monotonic()
-        self._figures: Figures | None = None
-        self._figures_of = 0  # the generation
         self._port = settings.port
-        self._launch = _launch(settings, sink, worker_command, self._openblas)
+        self._attention = Attention()
+        self._launch = self._launch_of(settings)
         self.host = settings.host
         self.access = Access(Keys(settings.api_keys), settings.open_endpoints, settings.allowed_origins)
-        self.models = _models(settings)
         self.board = Board(NOTHING_YET)
-        past = read_history(settings.state_dir)
-        self._notes += (f"the daemon before this one had given up: {past.failed}",) if past.failed else ()
         self.supervisor = Supervisor(
-            _policy(settings),
-            self._make_life,
+            derived.policy(settings),
+            partial(_live, self._launch),
             self.board,
-            attention=self._launch.attention,
-            departures=past.departures,
-            last_words=past.last_words,
+            attention=self._attention,
+            room=lambda life: derived.is_room(self._settings, life.pid and footprint(life.pid)),
         )
         self.dispatch = Dispatch(
             self.board,
             lambda: self.supervisor.serving,
             lambda: self.supervisor.last_words,
-            _limits(settings),
+            derived.limits(settings),
             lambda generation: cause_of(generation, self.supervisor.departures),
         )
         self.insight = Insight.over(self.board, self.dispatch.records, lambda: self.supervisor.departures)
-        self._prefixes = KnownPrefixes(
-            self.board, lambda: self.supervisor.serving, learning=settings.learned_prefixes > 0
-        )
+        self._figures = WorkerFigures(lambda: self.supervisor.serving)
+        self._prefixes = self._known_prefixes()
+
+    @property
+    def models(self) -> Models:
+        """The names under which the model that is served may be asked for."""
+        return derived.models(self._settings, self._model)
+
+    @property
+    def _model(self) -> str:
+        """The model of the living worker; it may be another than configured, where the new one did not come up."""
+        life = self.supervisor.life
+        return life.launch.load.model if isinstance(life, WorkerLife) else self._launch.load.model
 
     @property
     def url(self) -> str:
@@ -154,7 +153,10 @@ class Service:
                 async with anyio.create_task_group() as outer:
                     outer.start_soon(ControlServer(self).serve, listener, control)
                     outer.start_soon(self._obey_signals)
-                    outer.start_soon(self._launch.attention.keep)
+                    outer.start_soon(self._attention.keep)
+                    outer.start_soon(
+                        watch_memory, self._serving, lambda: derived.ceiling(self._settings), self._recycle
+                    )
                     outer.start_soon(Chronicle(self._settings.state_dir, self._history).follow, self.board)
                     for reader in beside:
                         outer.start_soon(self._inform, reader)
@@ -182,7 +184,7 @@ class Service:
             try:
                 await site.start()
             except OSError as error:
-                raise RuntimeDirError(_why_no_port(self.host, self._settings.port, error)) from error
+                raise RuntimeDirError(why_no_port(self.host, self._settings.port, error)) from error
             self._port = serving.addresses[0][1]
             yield
         finally:
@@ -190,26 +192,69 @@ class Service:
                 await serving.cleanup()
 
     async def _obey_signals(self) -> None:
-        """TERM, INT and HUP stop; said again, running requests are not waited for."""
+        """TERM and INT stop; said again, running requests are not waited for. HUP reads the configuration again."""
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:
-            async for _ in received:
-                self.supervisor.stop()
+            async for number in received:
+                if number == signal.SIGHUP:
+                    await self._reloader.reload()
+                else:
+                    self.supervisor.stop()
 
-    def _make_life(
-        self, generation: int, post: Callable[[Event], None], on_progress: Callable[[Progress], None]
-    ) -> Life:
-        return WorkerLife(generation, self._launch, post, on_progress)
+    def _launch_of(self, settings: Settings) -> Launch:
+        return derived.launch(
+            settings,
+            command=settings.worker_command or self._worker_command,
+            sink=self._sink,
+            openblas=self._openblas,
+            attention=self._attention,
+            in_force=lambda: derived.budgets(self._settings),
+        )
+
+    def _known_prefixes(self) -> KnownPrefixes:
+        learning = self._settings.learned_prefixes > 0
+        return KnownPrefixes(self.board, lambda: self.supervisor.serving, learning=learning)
+
+    def _serving(self) -> tuple[int, int] | None:
+        """Generation and process of the worker that serves."""
+        link, life = self.supervisor.serving, self.supervisor.life
+        return None if link is None or life is None or life.pid is None else (link.generation, life.pid)
+
+    def _ceiling(self) -> int:
+        return derived.ceiling(self._settings)
+
+    def _recycle(self, why: str) -> None:
+        self.supervisor.restart(why=why)
+
+    def _apply(self, settings: Settings, change: Change) -> None:
+        self._settings = settings
+        self.supervisor.policy = derived.policy(settings)
+        self.dispatch.bound(derived.limits(settings))
+        self._prefixes = self._known_prefixes()
+        logging.getLogger("stoker").setLevel(settings.log_level.upper())
+        if change.worker:
+            self._launch = self._launch_of(settings)
+        if change.worker or self.board.current.replacement_failed:
+            why = f"new configuration ({', '.join(change.worker)})" if change.worker else None
+            self.supervisor.restart(why=why, make_life=partial(_live, self._launch))
 
     def _history(self) -> History:
         now = self.board.current
         failed = now.reason if now.phase == "failed" else None
-        return History(departures=self.supervisor.departures, last_words=self.supervisor.last_words, failed=failed)
+        return History(departures=self._departures, last_words=self._last_words, failed=failed)
+
+    @property
+    def _departures(self) -> tuple[Departure, ...]:
+        return (*self._past.departures, *self.supervisor.departures)[-DEPARTURES_KEPT:]
+
+    @property
+    def _last_words(self) -> tuple[str, ...]:
+        return self.supervisor.last_words or self._past.last_words
 
     # -- what clients of the control socket ask for ----------------------------------------------------------
 
     async def restart(self, *, cold: bool) -> None:
-        """Replace the worker: running requests end first, new ones wait for the successor."""
-        self.supervisor.restart(cold=cold)
+        """Replace the worker by one of the present configuration: beside it where memory allows, else in place."""
+        self.supervisor.restart(cold=cold, make_life=partial(_live, self._launch))
 
     async def stop(self) -> None:
         """End the daemon."""
@@ -257,139 +302,47 @@ class Service:
         return await self._prefixes.clear(name, foreign=foreign)
 
     async def status(self) -> StatusReport:
-        """Everything the daemon knows, within `STATISTICS_TIMEOUT`."""
-        await self._refresh_figures()
+        """Everything the daemon knows, without waiting for a busy worker for long."""
+        figures = await self._figures.latest()
         readiness = self.board.current
         life = self.supervisor.life
-        figures = self._figures
         return StatusReport(
             **{name: getattr(readiness, name) for name in readiness.__struct_fields__},
             model=self.models.id,
-            model_path=self._settings.model,
+            model_path=self._model,
             http=self.url,
             pid=os.getpid(),
             uptime=round(time.monotonic() - self._started, 1),
             version=__version__,
-            worker=_worker_status(life) if life else None,
-            restarts=self.supervisor.departures,
+            worker=worker_status(life) if life else None,
+            restarts=self._departures,
             prefixes=latest(readiness.warmup.prefixes, figures),
             cache=figures.cache if figures else None,
             store=figures.store if figures else None,
             background=figures.background if figures else None,
             requests=self.dispatch.tally.snapshot(),
             rates=Rates(prompt_tps=figures.prompt_tps, generation_tps=figures.generation_tps) if figures else Rates(),
-            last_words=self.supervisor.last_words,
+            last_words=self._last_words,
             logs={name: str(self._settings.log_dir / f"{name}.log") for name in ("daemon", "worker")},
-            notes=self._notes,
+            notes=(
+                *(self._reloader.warnings or self._warnings),
+                *self._notes,
+                *reuse_note(life.loaded if life else None),
+            ),
+            reload=self._reloader.status,
         )
 
-    async def _refresh_figures(self) -> None:
-        link = self.supervisor.serving
-        if link is None:
-            return
-        if link.generation != self._figures_of:
-            self._figures, self._figures_of = None, link.generation
-        with anyio.move_on_after(STATISTICS_TIMEOUT):
-            try:
-                self._figures = await link.call(Statistics(), Figures)
-            except (WorkerLost, RequestRefused):
-                self._figures = None  # a status without figures is still a status
 
-
-def _why_no_port(host: str, port: int, error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        remedy = "another program uses the port; end it, or choose another with --port (0 takes any free one)"
-    else:
-        remedy = f"{error.strerror}; choose another address with --host, or another port with --port"
-    return f"cannot listen on {host}:{port}: {remedy}"
-
-
-def _models(settings: Settings) -> Models:
-    model_id = EMBEDDED_ID if settings.model == EMBEDDED else Path(settings.model).name
-    return Models(model_id, settings.aliases, settings.accept_any_model)
-
-
-def _limits(settings: Settings) -> Limits:
-    return Limits(
-        max_waiting=settings.max_waiting,
-        wait_timeout=settings.wait_timeout_sec,
-        attempts=settings.resume_attempts,
-        resume_timeout=settings.resume_timeout_sec,
-    )
-
-
-def _policy(settings: Settings) -> Policy:
-    return Policy(
-        hello_timeout=settings.hello_timeout_sec,
-        load_stall_timeout=settings.load_stall_timeout_sec,
-        warmup_enabled=settings.kv_cache_warmup,
-        warmup_timeout=settings.warmup_timeout_sec,
-        drain_timeout=settings.drain_timeout_sec,
-        stop_grace=settings.stop_grace_sec,
-        backoff_base=settings.backoff_base_sec,
-        backoff_cap=settings.backoff_cap_sec,
-        restart_limit=settings.restart_limit,
-        restart_period=settings.restart_period_sec,
-    )
-
-
-def _budgets(settings: Settings) -> Budgets:
-    return Budgets(
-        first_token=settings.first_token_timeout_sec,
-        next_token=settings.next_token_timeout_sec,
-        probe_interval=settings.probe_interval_sec,
-        bad_answers=settings.bad_answers_limit,
-    )
-
-
-def _launch(settings: Settings, sink: LineSink, command: Sequence[str], openblas: Path | None) -> Launch:
-    load = Load(
-        model=settings.model,
-        cache_dir=str(settings.cache_dir),
-        context_tokens=settings.context_tokens,
-        prefix_cache_bytes=settings.prefix_cache_bytes,
-        memory_limit_bytes=settings.memory_limit_bytes,
-        chunk_seconds=settings.chunk_seconds,
-        max_batch=settings.max_batch,
-        normalise=settings.normalise_prompts,
-        learn=settings.learned_prefixes,
-        state_dir=str(settings.state_dir),
-        store_dir=str(settings.cache_dir / "prefixes"),
-        store_bytes=settings.disk_cache_bytes,
-    )
-    return Launch(
-        command=command,
-        environ=lambda generation: worker_environment(os.environ, generation, openblas),
-        socket_dir=settings.runtime_dir,
-        load=load,
-        prefixes=_prefixes(settings),
-        sink=sink,
-        budgets=lambda: _budgets(settings),
-    )
-
-
-def _prefixes(settings: Settings) -> tuple[WarmPrefix, ...]:
-    """What is warmed at each start, in this order. Who configures prompts doesn't want the built-in one besides."""
-    prompt = settings.warmup_system_file
-    if prompt is None and settings.warmup:
-        return settings.warmup
-    return (*settings.warmup, WarmPrefix(name="system", file=str(prompt) if prompt else None))
+def _live(
+    launch: Launch, generation: int, post: Callable[[Event], None], on_progress: Callable[[Progress], None]
+) -> Life:
+    return WorkerLife(generation, launch, post, on_progress)
 
 
 def _openblas_note(openblas: Path | None) -> tuple[str, ...]:
     if sys.platform != "linux" or openblas is not None:
         return ()
     return (f"no OpenBLAS found, so prefill on the CPU is about 9 times slower: {OPENBLAS_REMEDY}",)
-
-
-def _worker_status(life: Life) -> WorkerStatus | None:
-    if life.pid is None:
-        return None
-    try:
-        memory = psutil.Process(life.pid).memory_info().rss
-    except psutil.Error:
-        return None  # it died between two lines
-    return WorkerStatus(pid=life.pid, uptime=round(anyio.current_time() - life.started_at, 1), memory_bytes=memory)
 
 
 def _remove_leftovers(runtime: Path) -> None:

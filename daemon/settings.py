@@ -186,6 +186,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     bad_answers_limit: Annotated[
         Count, _says("So many answers in a row that failed or were empty, and the worker is replaced.")
     ] = 5
+    memory_ceiling_bytes: Annotated[
+        Count | None,
+        _says("A worker whose memory grows over this is replaced.", default="90 % of the machine"),
+    ] = None
+    replacement: Annotated[
+        Literal["auto", "beside", "in-place"],
+        _says(
+            "How a worker is replaced: `beside`, the old one serves until the new one is ready, which takes memory "
+            "for two; `in-place`, requests wait; `auto`, beside where memory allows it."
+        ),
+    ] = "auto"
     drain_timeout_sec: Annotated[
         Seconds, _says("How long running answers may take to end when the worker is restarted or stopped.")
     ] = 30.0

@@ -69,8 +69,6 @@ class Supervisor:
         board: Where snapshots are published.
         clock: Monotonic seconds, the event loop's by default.
         attention: Whether the daemon was there to see deadlines pass.
-        departures: Of generations that an earlier daemon saw end.
-        last_words: Of the last of them that died unexpectedly.
         room: Whether there is room for another worker beside a living one; without it, replacements are in place.
     """
 
@@ -82,8 +80,6 @@ class Supervisor:
         *,
         clock: Callable[[], float] = anyio.current_time,
         attention: Attention | None = None,
-        departures: tuple[Departure, ...] = (),
-        last_words: tuple[str, ...] = (),
         room: Callable[[Life], bool] = lambda _: False,
     ) -> None:
         self.policy = policy
@@ -97,8 +93,9 @@ class Supervisor:
         self._succession = Succession()
         self._inbox: deque[tuple[Slot | None, Event | Wish]] = deque()
         self._news = anyio.Event()
-        self._last_words = last_words
-        self._departures = deque(departures, maxlen=policy.departures_kept)
+        self._last_words: tuple[str, ...] = ()
+        self._departures: deque[Departure] = deque(maxlen=policy.departures_kept)
+        self._ended = 0
         self._rewarms = Rewarms()
         self._closing = False
         self._hurried = False
@@ -227,10 +224,12 @@ class Supervisor:
 
     def _publish(self) -> None:
         heir = self._heir if self._succession.stage is Stage.PREPARING else None
-        self._board.publish(self._current.describe(heir, self._succession.failure), self._current.retry_at)
+        snapshot = self._current.describe(heir, self._succession.failure, self._ended)
+        self._board.publish(snapshot, self._current.retry_at)
 
     def _bury(self, slot: Slot) -> None:
         gone = slot.state.departures[-1]
+        self._ended += 1
         # Unix time is taken now: the monotonic clock stands still while the machine sleeps.
         departure = Departure(
             at=round(time.time(), 3), generation=gone.generation, cause=gone.cause, expected=gone.expected

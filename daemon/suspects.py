@@ -26,16 +26,16 @@ _FROM_OUTSIDE = re.compile(
 
 
 def is_from_outside(cause: str) -> bool:
-    """Whether a worker's end, in the words of `process.describe_exit`, can't be a request's doing."""
+    """Whether a worker's end, in the words of `causes.describe_exit`, can't be a request's doing."""
     return _FROM_OUTSIDE.match(cause) is not None
 
 
 def cause_of(generation: int, departures: Sequence[Departure]) -> str | None:
-    """Why a generation ended; None while it has not. `departures` are the latest, the oldest of them first."""
+    """Why a generation ended; None while it has not. The latest departures are enough: each is looked for at once."""
     for departure in reversed(departures):
         if departure.generation == generation:
             return f"ended by us: {departure.cause}" if departure.expected else departure.cause
-    return "ended by now" if departures and generation < departures[0].generation else None
+    return None
 
 
 @dataclass(eq=False, slots=True)

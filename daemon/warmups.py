@@ -26,8 +26,11 @@ TOOLS_FILE_LIMIT = 1 << 20
 """Bytes of a file of tools."""
 TOTAL_LIMIT = 8 << 20
 """Bytes of all prompts and tools as they are sent to the worker, half of what a message may have."""
-RESERVED = ("system", "learned-")
-"""Names, or beginnings of names, that the daemon gives itself."""
+STANDARD, LEARNED = "system", "learned-"
+"""A name, and the beginning of names, that the daemon gives itself."""
+
+NOT_ARGUMENTS = frozenset({"chat_template", "conversation", "messages", "tools", "tokenize"})
+"""What no request may give its template either, so that a prefix with it would serve nobody."""
 
 NAME = f"a text of 1 to {LONGEST_NAME} printable characters, neither `system` nor beginning with `learned-`"
 TOOLS = (
@@ -74,6 +77,18 @@ def read_warmups(value: object, base: Path) -> tuple[WarmPrefix, ...]:
     return prefixes
 
 
+def in_order(tables: tuple[WarmPrefix, ...], file: Path | None) -> tuple[WarmPrefix, ...]:
+    """What is warmed at each start. Who configures prompts doesn't want the built-in one besides.
+
+    Args:
+        tables: `[[warmup]]`.
+        file: `WARMUP_SYSTEM_FILE`.
+    """
+    if file is None and tables:
+        return tables
+    return (*tables, WarmPrefix(name=STANDARD, file=str(file) if file else None))
+
+
 class _Table:
     """One `[[warmup]]`."""
 
@@ -110,7 +125,7 @@ class _Table:
         name = self._table.get("name")
         if not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
             raise self._refusal("name", f"allowed is {NAME}")
-        if name == RESERVED[0] or name.startswith(RESERVED[1]):
+        if name == STANDARD or name.startswith(LEARNED):
             raise self._refusal("name", f"that name is the daemon's own; allowed is {NAME}")
         return name
 
@@ -166,6 +181,8 @@ class _Table:
         arguments = self._table.get("template_args", {})
         if not isinstance(arguments, dict) or not all(map(_is_json, arguments.values())):
             raise self._refusal("template_args", "allowed is a table of texts, numbers, truths, lists and tables")
+        if clash := sorted(arguments.keys() & NOT_ARGUMENTS):
+            raise self._refusal("template_args", f"{clash[0]} may not be set; it is no request's to set either")
         return arguments
 
 

@@ -200,6 +200,8 @@ class Readiness(Document, frozen=True, kw_only=True):
     """The worker that will take this one's place as soon as it is ready."""
     replacement_failed: str | None = None
     """Why the last replacement came to nothing, and the old worker serves on."""
+    departures: int = 0
+    """Workers that have ended since the daemon's start; so the end of one that was replaced is news, too."""
 
 
 class Changed(Body, frozen=True, kw_only=True):
@@ -245,6 +247,15 @@ class Rates(Document, frozen=True, kw_only=True):
     generation_tps: float = 0.0
 
 
+class ReloadStatus(Document, frozen=True, kw_only=True):
+    """What became of the last reload of the configuration."""
+
+    at: float
+    outcome: Literal["applied", "refused"]
+    message: str
+    """What changed and how, or why nothing did."""
+
+
 class StatusReport(Readiness, frozen=True, kw_only=True):
     """The answer to `status`."""
 
@@ -272,6 +283,8 @@ class StatusReport(Readiness, frozen=True, kw_only=True):
     """Paths of the daemon's and the worker's log."""
     notes: tuple[str, ...] = ()
     """Findings that cost performance, each with its remedy."""
+    reload: ReloadStatus | None = None
+    """The last reload of the configuration; null while there was none."""
 
 
 class Accepted(Document, frozen=True, kw_only=True):

@@ -10,11 +10,11 @@ from .errors import InvalidPrompt
 
 RESERVED = frozenset(
     {
-        *("conversation", "messages", "tools", "chat_template", "tokenize", "return_dict", "return_tensors"),
+        *("conversation", "messages", "tools", "tokenize", "return_dict", "return_tensors"),
         *("padding", "truncation", "max_length", "tokenizer_kwargs", "return_assistant_tokens_mask"),
     }
 )
-"""Arguments of the renderer, not of the template: with them a client could replace the template itself."""
+"""Arguments of the renderer, not of the template."""
 
 
 def prompt_tokens(tokenizer: Any, prompt: Prompt) -> list[int]:
@@ -25,6 +25,8 @@ def prompt_tokens(tokenizer: Any, prompt: Prompt) -> list[int]:
     """
     match prompt:
         case ChatPrompt():
+            if "chat_template" in prompt.template_args:  # ours to give, when a prefix is looked for
+                raise InvalidPrompt("template_args may not set chat_template", field="template_args")
             tokens = chat_tokens(tokenizer, prompt.messages, prompt.tools, prompt.template_args)
         case TextPrompt(text=text):
             tokens = list(tokenizer.encode(text))

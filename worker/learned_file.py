@@ -81,14 +81,19 @@ class LearnedFile:
         self._interval = interval
         self.ledger = self._loaded(clock())
         self._news = threading.Condition()
-        self._changed = self._closed = False
+        self._changed = self._urgent = self._closed = False
         self._thread: threading.Thread | None = None
         self._files = threading.Lock()  # so that nothing older is written after `clear`
 
-    def changed(self) -> None:
-        """The ledger has changed: write it, soon and in the background."""
+    def changed(self, *, urgent: bool = False) -> None:
+        """The ledger has changed: write it, soon and in the background.
+
+        Args:
+            urgent: At once. A prefix was learned, and this worker's successor may be starting already.
+        """
         with self._news:
             self._changed = True
+            self._urgent |= urgent
             if self._thread is None and not self._closed:
                 self._thread = threading.Thread(target=self._write_on, name="learned", daemon=True)
                 self._thread.start()
@@ -148,7 +153,7 @@ class LearnedFile:
             with self._news:
                 if self.unwritten and not self._closed:
                     self._changed = True
-                self._news.wait_for(lambda: self._closed, self._interval)
+                self._news.wait_for(lambda: self._closed or self._urgent, self._interval)
 
     def _written(self) -> str | None:
         """Write; returns what prevented it."""
@@ -167,6 +172,7 @@ class LearnedFile:
             # No deadline: between two changes there is nothing to do, and the thread doesn't keep the process.
             self._news.wait_for(lambda: self._changed or self._closed)
             due, self._changed = self._changed, False
+            self._urgent = False
             return due
 
     def _write(self) -> None:
@@ -187,7 +193,8 @@ class LearnedFile:
     def _tidy(self) -> None:
         """Remove what killed workers left, and files of models not used for long."""
         for partial in self.path.parent.glob(f"{self.path.stem}.*.partial"):
-            partial.unlink(missing_ok=True)
+            if not _writer_lives(partial):  # while a worker is replaced, there are two
+                partial.unlink(missing_ok=True)
         others = sorted(self.path.parent.glob("*.json"), key=lambda path: path.stat().st_mtime)
         for path in others[:-MOST_FILES]:
             path.unlink(missing_ok=True)
@@ -195,6 +202,20 @@ class LearnedFile:
     def _all(self) -> list[Path]:
         folder = self.path.parent
         return [path for pattern in ("*.json", "*.aside", "*.partial") for path in folder.glob(pattern)]
+
+
+def _writer_lives(partial: Path) -> bool:
+    """Whether the process whose number is in the name exists. Another one of that number spares the file for now."""
+    number = partial.suffixes[-2].lstrip(".") if len(partial.suffixes) > 1 else ""
+    if not number.isdigit():
+        return False
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # somebody else's
+    return True
 
 
 def _read_private(path: Path) -> bytes:

@@ -85,9 +85,9 @@ def restart(
     json: JsonOption = False,
     socket: SocketOption = None,
 ) -> None:
-    """Replace the worker. Requests wait meanwhile; none fails.
+    """Replace the worker. The old one serves meanwhile if memory allows two, else requests wait; none fails.
 
-    Exit code 0 ready again, 1 not yet, 2 failed.
+    Exit code 0 ready again, 1 not yet, or the new one did not become ready; 2 failed.
     """
     if not wait:
         ask(socket, lambda client: client.restart(cold=cold))
@@ -108,9 +108,16 @@ async def _restart(path: Path, cold: bool, timeout: float) -> tuple[Readiness, f
         before = last = await anext(changes)
         await asking.restart(cold=cold)
         with anyio.move_on_after(timeout):
+            begun = False
             async for last in changes:
+                begun = begun or last.successor is not None
                 if last.phase == "failed" or (last.ready and last.generation > before.generation):
                     return last, anyio.current_time() - start
+                if begun and last.replacement_failed is not None:
+                    raise Failure(
+                        f"the new worker did not become ready, the old one serves on: {last.replacement_failed}",
+                        NEGATIVE,
+                    )
     raise Failure(f"not ready again after {timeout:g} s: {headline(last)}; it goes on", NEGATIVE)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -40,12 +41,13 @@ def run(
     from .systemd import Telling, notifier_from  # noqa: PLC0415 - only this command needs it
 
     flags = {"model": model, "host": host, "port": port, "socket": socket, "log_level": log_level}
-    settings, warnings = load_settings(flags, os.environ, config)
+    read = partial(load_settings, flags, os.environ, config)
+    settings, warnings = read()
     for warning in warnings:
         complain(f"warning: {warning}")
     raise_descriptor_limit()
     beside = (Announcer(settings.control_socket), Telling(notifier_from(os.environ)))
-    raise typer.Exit(run_daemon(settings, warnings, *beside))
+    raise typer.Exit(run_daemon(settings, warnings, *beside, reread=read))
 
 
 def raise_descriptor_limit() -> None:

@@ -47,6 +47,10 @@ def table(report: StatusReport, elapsed: float = 0.0) -> Table:
 def _rows(report: StatusReport, elapsed: float) -> Iterator[tuple[str, str, str]]:
     yield "phase", _phase(report), STYLES.get(report.phase, "")
     yield "generation", str(report.generation), ""
+    if report.successor:
+        coming = report.successor
+        why = f": {coming.reason}" if coming.reason else ""
+        yield "successor", f"generation {coming.generation}, {coming.phase}{why}", ""
     yield "model", f"{report.model or 'not loaded'} ({report.model_path})", ""
     yield "requests to", f"{report.http}/v1", ""
     if report.worker:
@@ -103,6 +107,9 @@ def _past(report: StatusReport) -> Iterator[tuple[str, str, str]]:
     for one in report.restarts[-RESTARTS_SHOWN:]:
         at = datetime.fromtimestamp(one.at).astimezone()
         yield "", f"{at:%Y-%m-%d %H:%M:%S}  generation {one.generation}: {one.cause}", ""
+    if report.reload:
+        refused = report.reload.outcome == "refused"
+        yield "reload", f"{report.reload.outcome}: {report.reload.message}", "red" if refused else ""
     for note in report.notes:
         yield "note", note, "yellow"
     if not report.ready:

@@ -7,18 +7,19 @@ import contextlib
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
-from . import anthropic_errors, cors
-from .anthropic import Anthropic
+from . import cors
+from .anthropic import errors as anthropic_errors
+from .anthropic.endpoints import Anthropic
 from .backend import Backend
-from .errors import ApiError, explained
+from .errors import INTERNAL, ApiError, explained, log_unforeseen
 from .guard import guarding
 from .keys import demanding_key
 from .manners import BadFraming, before_the_handler, check_encoding, check_framing, no_continue
-from .openai import OpenAI
-from .openapi import OpenAPI
-from .page_live import LivePage
+from .openai.endpoints import OpenAI
+from .openapi.document import OpenAPI
+from .page.live import LivePage
 from .pages import Pages
-from .responses import Responses
+from .responses.endpoints import Responses
 from .sse import STREAM, EventStream
 
 APIS = (OpenAI, Responses, Anthropic, OpenAPI, Pages, LivePage)
@@ -61,7 +62,8 @@ def _unexpecting(route: web.RouteDef) -> web.RouteDef:
     return web.RouteDef(route.method, route.path, route.handler, kwargs)
 
 
-async def _sign(_request: web.Request, response: web.StreamResponse) -> None:
+async def _sign(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers["X-Request-Id"] = anthropic_errors.request_id(request)  # where OpenAI's SDKs look for it
     response.headers["Server"] = SERVER_NAME
     response.headers["X-Content-Type-Options"] = "nosniff"
 
@@ -83,6 +85,8 @@ async def refuse(request: web.Request, error: Exception) -> web.StreamResponse:
     if isinstance(error, ConnectionError) and _has_left(request):
         return web.Response(status=499) if stream is None else stream.response
     refusal = explained(error)
+    if refusal.fault.code == INTERNAL:
+        log_unforeseen(error, anthropic_errors.request_id(request))
     if stream is None:
         response = refusal.response(_document(request, refusal))
         if isinstance(error, (web.RequestPayloadError, BadFraming)) or _may_leave_out_its_body(request):

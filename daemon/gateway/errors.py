@@ -23,6 +23,9 @@ INVALID = "invalid_request_error"
 SERVER = "server_error"
 OVERLOADED = "rate_limit_error"
 
+INTERNAL = "internal_error"
+"""Code of a failure that nobody foresaw."""
+
 MEMORY_RETRY_AFTER = 5.0
 """Seconds after which a request that found no memory may come again: about one answer's length."""
 
@@ -106,10 +109,14 @@ def whole_seconds(seconds: float | None) -> str:
 
 
 @singledispatch
-def explained(error: Exception) -> ApiError:
-    """What the client is told about an exception. One that nobody foresaw is logged, and told as a 500."""
-    _log.error("gateway.internal_error", error=type(error).__name__, where=_where(error))
-    return ApiError(500, "Stoker failed internally; its log says where.", code="internal_error")
+def explained(_error: Exception) -> ApiError:
+    """What the client is told about an exception. One that nobody foresaw is a 500, with the code `INTERNAL`."""
+    return ApiError(500, "Stoker failed internally; its log says where.", code=INTERNAL)
+
+
+def log_unforeseen(error: Exception, request_id: str) -> None:
+    """Log where an exception comes from that nobody foresaw. The client was told the request's id."""
+    _log.error("gateway.internal_error", error=type(error).__name__, where=_where(error), request=request_id)
 
 
 @explained.register

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Collection
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from urllib.parse import urlsplit
 
@@ -18,6 +19,9 @@ from aiohttp.typedefs import Handler, Middleware
 from .errors import ApiError
 
 _HOST = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[^\s:/@\[\]]+))(?::\d{0,5})?")
+
+REMEMBERED = 64
+"""Hosts whose verdict is kept: a client says the same one with every request."""
 
 
 class Guard:
@@ -34,6 +38,7 @@ class Guard:
         bound = _address(host)
         self._any_address = bound is not None and bound.is_unspecified
         own = socket.gethostname().lower()
+        self._is_ours = lru_cache(REMEMBERED)(self._check_name)
         self._names = {host.lower(), *({own, f"{own}.local"} if self._any_address else ())}
 
     def check(self, request: web.Request) -> None:
@@ -64,7 +69,7 @@ class Guard:
                 code="foreign_host",
             )
 
-    def _is_ours(self, netloc: str) -> bool:
+    def _check_name(self, netloc: str) -> bool:
         parts = _HOST.fullmatch(netloc)
         if parts is None:
             return False

@@ -16,8 +16,8 @@ from ..metrics import CONTENT_TYPE
 from .backend import Backend
 from .errors import whole_seconds
 from .keys import may_ask
-from .page_assets import Assets, template
-from .page_words import Headline, headline
+from .page.assets import Assets, template
+from .page.words import Headline, headline
 
 _NO_STORE = {"Cache-Control": "no-store"}
 _PAGE_HEADERS = {

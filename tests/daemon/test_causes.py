@@ -35,8 +35,3 @@ def test_lack_of_descriptors_is_transient() -> None:
 def test_signal_without_a_name() -> None:
     """A signal that Python has no name for is told by its number."""
     assert describe_exit(-250, None) == "killed by signal 250, not by Stoker"
-
-
-def test_failed_engine_is_told() -> None:
-    """The exit code of a worker whose engine failed says so."""
-    assert describe_exit(70, None) == "exited with code 70: its engine failed"

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 from pathlib import Path
+from socket import socket
 
 import anyio
 import pytest
@@ -21,6 +22,7 @@ from stoker.daemon.lifecycle import (
 from stoker.daemon.link import WorkerLost
 from stoker.ipc.messages import Finished
 from stoker.ipc.peer import Peer
+from stoker.ipc.unix_stream import UnixStream, accept_unix
 from tests.fakes.fake_daemon import GENERATE, fault
 from tests.fakes.fake_scenario import COMMAND
 from tests.fakes.living import Live, names_in
@@ -105,15 +107,32 @@ async def test_stranger_at_the_socket(live: Live, monkeypatch: pytest.MonkeyPatc
     assert alive.events == []
 
 
-async def test_no_descriptors_left(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_listener_that_breaks(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the connection can't be accepted, that is this life's trouble, and not the daemon's end."""
 
     async def fail(_: object) -> None:
-        raise OSError(24, "Too many open files")
+        raise OSError(9, "Bad file descriptor")
 
     monkeypatch.setattr(life_module, "accept_unix", fail)
     async with live(fault("hello", "hang")) as alive:
-        assert "could not be accepted: [Errno 24]" in (await alive.until(LinkLost)).why
+        assert "could not be accepted: [Errno 9]" in (await alive.until(LinkLost)).why
+        await alive.end()
+
+
+async def test_no_descriptors_left(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While descriptors are lacking the connection waits to be accepted, and the worker is not blamed."""
+    lacking = [OSError(24, "Too many open files")] * 3
+
+    async def scarce(listener: socket) -> UnixStream:
+        if lacking:
+            raise lacking.pop()
+        return await accept_unix(listener)
+
+    monkeypatch.setattr(life_module, "accept_unix", scarce)
+    monkeypatch.setattr(life_module, "ACCEPT_PAUSE", 0.01)
+    async with live() as alive:
+        await alive.until(Greeted)
+        assert lacking == []
         await alive.end()
 
 

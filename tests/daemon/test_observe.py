@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 import structlog
 
 from stoker.daemon import observe
 from stoker.daemon.observe import WorkerLog, log_transitions, logging_to, worker_log
 from stoker.daemon.readiness import Board
-from stoker.ipc.control_messages import ProgressStatus
+from stoker.ipc.control_messages import ProgressStatus, SuccessorStatus
 from tests.fakes.fake_steward import FAILED, LOADING, READY, changed
 
 
@@ -226,3 +227,27 @@ async def test_each_transition_is_one_event(tmp_path: Path) -> None:
     ]
     assert (logged[1]["warmup"], logged[1]["tokens_warm"]) == ("succeeded", 1832)
     assert logged[2]["reason"] == "the model is unusable"
+
+
+@pytest.mark.anyio
+async def test_replacements_are_logged(tmp_path: Path) -> None:
+    """Each step of a successor is an event, and so is its failure, once; its progress is none."""
+    board = Board(READY)
+    heir = SuccessorStatus(generation=4, phase="loading", since=1.0)
+    with logging_to(tmp_path, "info"):
+        async with anyio.create_task_group() as group:
+            group.start_soon(log_transitions, board)
+            await anyio.wait_all_tasks_blocked()
+            for done in range(3):
+                progress = ProgressStatus(stage="load", done=done, total=5)
+                board.publish(changed(READY, successor=msgspec.structs.replace(heir, progress=progress)))
+            board.publish(changed(READY, replacement_failed="no such model"))
+            board.publish(changed(READY, replacement_failed="no such model", warm=False))
+            await anyio.wait_all_tasks_blocked()
+            group.cancel_scope.cancel()
+
+    told = [(event["event"], event.get("generation"), event.get("cause")) for event in events(tmp_path)]
+    assert [one for one in told if one[0] != "phase"] == [
+        ("successor", 4, None),
+        ("replacement failed", None, "no such model"),
+    ]

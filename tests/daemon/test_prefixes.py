@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import pytest
 
-from stoker.daemon.prefixes import ANSWER_TIMEOUT, LEARNING_OFF, KnownPrefixes, latest
+from stoker.daemon.prefixes import ANSWER_TIMEOUT, LEARNING_OFF, KnownPrefixes, latest, reuse_note
 from stoker.daemon.readiness import Board
 from stoker.daemon.steward import Refusal
 from stoker.ipc.control import CALL_TIMEOUT
@@ -24,6 +24,7 @@ from stoker.ipc.messages import (
     Cleared,
     Figures,
     Forget,
+    Loaded,
     Noted,
     Pin,
     Prefixes,
@@ -257,3 +258,21 @@ def test_reports_of_idle_time_take_the_place_of_older_ones() -> None:
 
     assert [(one.name, one.tokens_warm) for one in latest(before, figures)] == [("a", 1), ("b", 9), ("c", 9)]
     assert latest(before, None) == before
+
+
+def test_a_model_whose_kv_can_not_be_cut_is_told_of() -> None:
+    """Where prefixes are reused only whole, a note says so and what helps; else there is none."""
+
+    def loaded(reuse: Literal["trimmable", "exact"]) -> Loaded:
+        return Loaded(
+            model="m",
+            context_tokens=9,
+            vocabulary=9,
+            kv_bytes_per_token=9,
+            memory_bytes=9,
+            seconds=1.0,
+            prefix_reuse=reuse,
+        )
+
+    assert "[[warmup]]" in reuse_note(loaded("exact"))[0]
+    assert reuse_note(loaded("trimmable")) == reuse_note(None) == ()

@@ -9,7 +9,7 @@ import pytest
 
 from stoker.daemon.readiness import Board
 from stoker.daemon.timeline import CLASSES, SPANS_KEPT, Start, Timeline, cause_class
-from stoker.ipc.control_messages import Departure, PrefixStatus, Readiness, SuccessorStatus, WarmupStatus
+from stoker.ipc.control_messages import Departure, Phase, PrefixStatus, Readiness, SuccessorStatus, WarmupStatus
 from tests.fakes.fake_dispatch import READY
 
 STARTING = msgspec.structs.replace(READY, ready=False, warm=False, phase="starting", generation=1, since=100.0)
@@ -69,7 +69,8 @@ def test_successors_steps_are_timed() -> None:
     """A worker that is prepared beside the one that serves has its steps timed just the same."""
     stage = Stage()
     stage.start(1, 100.0)
-    for phase, since in (("starting", 200.0), ("loading", 202.0), ("warming", 205.0)):
+    course: tuple[tuple[Phase, float], ...] = (("starting", 200.0), ("loading", 202.0), ("warming", 205.0))
+    for phase, since in course:
         stage.publish(successor=SuccessorStatus(generation=2, phase=phase, since=since))
     stage.publish(successor=None, generation=2, since=209.0)
 

@@ -8,9 +8,7 @@ from typing import Any
 import pytest
 
 from stoker.daemon.config import ConfigurationError, load_settings
-from stoker.daemon.service import _prefixes
-from stoker.daemon.settings import Settings
-from stoker.daemon.warmups import MOST_TABLES, TOTAL_LIMIT, WarmupError, read_warmups, tools_of
+from stoker.daemon.warmups import MOST_TABLES, TOTAL_LIMIT, WarmupError, in_order, read_warmups, tools_of
 from stoker.ipc.messages import WarmPrefix
 
 SCHEMA = {"type": "object", "properties": {"path": {"type": "string"}}, "required": ["path"]}
@@ -89,6 +87,7 @@ def test_a_mistake_names_key_value_source_and_what_is_allowed(tmp_path: Path) ->
         ({"name": "x", "system": "a", "tools": "number.json"}, ".tools", "no array of tools"),
         ({"name": "x", "system": "a", "template_args": {"day": object()}}, ".template_args", "a table of texts"),
         ({"name": "x", "system": "a", "template_args": 1}, ".template_args", "a table of texts"),
+        ({"name": "x", "system": "a", "template_args": {"tools": []}}, ".template_args", "tools may not be set"),
     ],
 )
 def test_each_mistake_is_refused_with_the_way_out(
@@ -146,10 +145,10 @@ def test_the_order_of_warming(tmp_path: Path) -> None:
     table = WarmPrefix(name="agent", system="Be brief.")
     file = tmp_path / "prompt.md"
 
-    def names(**given: Any) -> list[tuple[str, str | None]]:
-        return [(prefix.name, prefix.file) for prefix in _prefixes(Settings(**given))]
+    def names(*given: Any) -> list[tuple[str, str | None]]:
+        return [(prefix.name, prefix.file) for prefix in in_order(*given)]
 
-    assert names() == [("system", None)]
-    assert names(warmup=(table,)) == [("agent", None)]
-    assert names(warmup_system_file=file) == [("system", str(file))]
-    assert names(warmup=(table,), warmup_system_file=file) == [("agent", None), ("system", str(file))]
+    assert names((), None) == [("system", None)]
+    assert names((table,), None) == [("agent", None)]
+    assert names((), file) == [("system", str(file))]
+    assert names((table,), file) == [("agent", None), ("system", str(file))]

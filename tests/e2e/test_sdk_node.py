@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from tests.fakes.scripted_model import SCRIPTS
-from tests.fakes.served import served
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -40,17 +39,16 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def found(installed: Path, scripted_model: Path) -> dict[str, Any]:
+def found(installed: Path, scripted_url: str) -> dict[str, Any]:
     """What the script found."""
-    with served(scripted_model, {"KV_CACHE_WARMUP": "0"}) as url:
-        done = subprocess.run(
-            ["node", "ask.mjs", f"{url}/v1"],  # noqa: S607 - the fixture looked for it
-            cwd=installed,
-            capture_output=True,
-            text=True,
-            timeout=ASKING,
-            check=False,
-        )
+    done = subprocess.run(
+        ["node", "ask.mjs", f"{scripted_url}/v1"],  # noqa: S607 - the fixture looked for it
+        cwd=installed,
+        capture_output=True,
+        text=True,
+        timeout=ASKING,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import anthropic
@@ -11,9 +10,7 @@ import openai
 import pytest
 
 from tests.fakes.anthropic_client import WEATHER as ANTHROPIC_WEATHER
-from tests.fakes.running_daemon import DEADLINE
-from tests.fakes.scripted_model import SCRIPTS, WEATHER, write_scripted_model
-from tests.fakes.served import served
+from tests.fakes.scripted_model import SCRIPTS, WEATHER
 
 pytestmark = pytest.mark.slow
 
@@ -24,31 +21,7 @@ CITY = {
     "required": ["city"],
     "additionalProperties": False,
 }
-FLAT_WEATHER: Any = {"type": "function", **WEATHER["function"], "strict": False}  # type: ignore[dict-item]
 TWO_CALLS = [("get_weather", {"city": "Rome"}), ("get_weather", {"days": 2, "city": "Oslo"})]
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A daemon whose model says what the last message names."""
-    model = tmp_path_factory.mktemp("models") / "scripted"
-    write_scripted_model(model, {**SCRIPTS, "json": '{"city": "Quito"}'})
-    with served(model, {"KV_CACHE_WARMUP": "0"}) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def client(url: str) -> Iterator[openai.OpenAI]:
-    """OpenAI's client."""
-    with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=DEADLINE) as api:
-        yield api
-
-
-@pytest.fixture(scope="module")
-def claude(url: str) -> Iterator[anthropic.Anthropic]:
-    """Anthropic's client."""
-    with anthropic.Anthropic(base_url=url, api_key="none", max_retries=0, timeout=DEADLINE) as api:
-        yield api
 
 
 def user(text: str) -> list[Any]:
@@ -166,67 +139,6 @@ def test_completion_ends_for_a_reason(client: openai.OpenAI) -> None:
 
     assert (stopped.finish_reason, stopped.text) == ("stop", "The fire is warm, and ")
     assert cut.finish_reason == "length"
-
-
-# -- OpenAI: responses ---------------------------------------------------------------------------------------
-
-
-def test_response_calls_tools(client: openai.OpenAI) -> None:
-    """Calls are items of their own, whole as in the SDK's own accumulation of the stream."""
-    whole = client.responses.create(model="default", input="two calls", tools=[FLAT_WEATHER])
-    with client.responses.stream(model="default", input="two calls", tools=[FLAT_WEATHER]) as stream:
-        streamed = stream.get_final_response()
-
-    for response in (whole, streamed):
-        found = [(item.name, json.loads(item.arguments)) for item in response.output if item.type == "function_call"]
-        assert found == TWO_CALLS
-        assert response.status == "completed"
-
-
-def test_response_goes_on_after_a_tool(client: openai.OpenAI) -> None:
-    """The answer's items and the tool's result are good input, and the model answers them."""
-    first = client.responses.create(model="default", input="thought then call", tools=[FLAT_WEATHER])
-    thought, call = first.output
-    assert (thought.type, call.type) == ("reasoning", "function_call")
-    result = {"type": "function_call_output", "call_id": call.call_id, "output": "plain"}  # type: ignore[union-attr]
-    history: Any = [*user("thought then call"), *first.output, result]
-    second = client.responses.create(model="default", input=history, tools=[FLAT_WEATHER])
-
-    assert second.output_text == PLAIN
-
-
-def test_response_tells_reasoning_apart(client: openai.OpenAI) -> None:
-    """What the model thinks is an item before the message, told in deltas of its own, and counted."""
-    events = list(client.responses.create(model="default", input="reasoned", stream=True))
-    response = events[-1].response  # type: ignore[union-attr]
-    thought = "".join(event.delta for event in events if event.type == "response.reasoning_text.delta")
-
-    assert thought == "Is it warm? I look."
-    assert [item.type for item in response.output] == ["reasoning", "message"]
-    assert response.output_text.strip() == "Yes, quite warm today."
-    assert response.usage is not None
-    assert response.usage.output_tokens_details.reasoning_tokens
-    assert [event.sequence_number for event in events] == list(range(len(events)))
-
-
-def test_response_ends_for_a_reason(client: openai.OpenAI) -> None:
-    """At the bound a response is incomplete and says why; else it is completed."""
-    ended = client.responses.create(model="default", input="plain")
-    cut = client.responses.create(model="default", input="plain", max_output_tokens=2)
-
-    assert (ended.status, ended.output_text) == ("completed", PLAIN)
-    assert cut.status == "incomplete"
-    assert cut.incomplete_details is not None
-    assert cut.incomplete_details.reason == "max_output_tokens"
-
-
-def test_response_answers_in_json(client: openai.OpenAI) -> None:
-    """A response whose text is bound to a schema fits it."""
-    form: Any = {"format": {"type": "json_schema", "name": "city", "schema": CITY, "strict": True}}
-
-    assert json.loads(client.responses.create(model="default", input="json", text=form).output_text) == {
-        "city": "Quito"
-    }
 
 
 # -- Anthropic: messages -------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import anthropic
 import openai
 import pytest
 
-from stoker.daemon.service import EMBEDDED_ID
+from stoker.daemon.derived import EMBEDDED_ID
 from tests.fakes.running_daemon import DEADLINE
 from tests.fakes.served import served
 

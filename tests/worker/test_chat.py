@@ -121,7 +121,7 @@ def test_part_that_is_no_text_is_refused(part: Any) -> None:
 def test_arguments_of_the_renderer_are_refused(name: str) -> None:
     """Arguments that would change how the template is rendered, or which one, are refused by name."""
     with pytest.raises(InvalidPrompt, match=name):
-        chat_tokens(Tokenizer(), [message("hi")], (), {name: "x"})
+        prompt_tokens(Tokenizer(), ChatPrompt(messages=(message("hi"),), template_args={name: "x"}))
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -110,6 +111,19 @@ def test_writes_are_seldom_and_in_the_background(folder: Path, written: Callable
 
     assert file.close(DEADLINE)
     assert sorted(known(opened(folder))) == ["one", "three", "two"]
+
+
+def test_urgent_change_does_not_wait_for_the_interval(folder: Path, written: Callable[[], None]) -> None:
+    """What another worker is to read at its start is written at once, however lately something else was."""
+    file = opened(folder)
+    learn(file)
+    written()
+    learn(file, "You mend the net.")
+    file.changed(urgent=True)
+    written()
+
+    assert set(known(opened(folder))) == {"You mend the net.", "You keep the fire."}
+    assert file.close(DEADLINE)
 
 
 def test_changes_after_the_interval_are_written(folder: Path, written: Callable[[], None]) -> None:
@@ -241,7 +255,9 @@ def test_leftovers_are_swept(folder: Path) -> None:
     """What killed workers left unfinished goes with the next write, and so do files of models not used for long."""
     file = opened(folder)
     folder.mkdir(parents=True)
-    file.path.with_suffix(".99999.partial").write_bytes(b"{")
+    dead = subprocess.Popen(["/bin/true"])
+    dead.wait()
+    file.path.with_suffix(f".{dead.pid}.partial").write_bytes(b"{")
     for number in range(MOST_FILES + 5):
         old = folder / f"{number:016x}.json"
         old.write_bytes(b"{}")
@@ -293,3 +309,32 @@ def test_change_after_close_is_not_written(folder: Path) -> None:
     learn(file)
 
     assert not folder.exists()
+
+
+def test_partial_of_a_living_worker_is_left_alone(folder: Path) -> None:
+    """While one worker replaces another both write: neither removes what the other has half written."""
+    neighbour = subprocess.Popen(["/bin/sleep", "60"])
+    try:
+        file = opened(folder)
+        half = file.path.with_suffix(f".{neighbour.pid}.partial")
+        folder.mkdir(parents=True)
+        half.write_bytes(b"{")
+        learn(file)
+        assert file.close(DEADLINE)
+        assert half.exists()
+    finally:
+        neighbour.kill()
+        neighbour.wait()
+
+
+def test_what_was_just_learned_is_written_at_once(folder: Path, written: Callable[[], None]) -> None:
+    """A prefix learned right after another write doesn't wait for the interval: a successor may be starting."""
+    file = opened(folder)
+    learn(file)
+    written()
+    learn(file, "You sweep the floor.")
+    file.changed(urgent=True)
+    written()
+
+    assert sorted(known(opened(folder))) == ["You keep the fire.", "You sweep the floor."]
+    assert file.close(DEADLINE)

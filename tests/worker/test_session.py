@@ -27,6 +27,9 @@ from stoker.ipc.framing import (
 )
 from stoker.ipc.messages import (
     PROTOCOL_VERSION,
+    CacheClear,
+    CacheList,
+    CacheVerify,
     Cancel,
     CountTokens,
     Finished,
@@ -216,6 +219,9 @@ JOB_EXAMPLES: tuple[Job, ...] = (
     Prefixes(),
     Pin(name="learned-00000000"),
     Forget(),
+    CacheList(),
+    CacheVerify(),
+    CacheClear(),
 )
 
 

@@ -25,6 +25,7 @@ from ..store import PrefixStore
 from ..store_index import Entry
 from ..store_results import Draft, Rejected
 from . import persist
+from .kv import evaluate
 from .loading import LoadedModel
 from .shelf import Errand, run
 
@@ -37,10 +38,11 @@ CALM_SECONDS = 0.5
 """Without a turn of the engine, after which it counts as idle. The first request after a warmup mostly comes at once;
 a save beside it doubled its time to the first token (measured: 2,000 tokens, two cores)."""
 LEAST_GAINED = 64
-"""Tokens that a part of a longer stored prefix must save; fewer are computed as quickly."""
+"""Tokens that a part of a longer stored prefix must save beyond what is resident; fewer are computed as quickly."""
 LEAST_SHARE = 0.25
-"""Of the entry that this part must be: a file is read whole, some five times as quickly as its KV is computed."""
+"""Of an entry that must be saved, whole or part: a file is read whole, some five times as quickly as computed."""
 
+NOT_RESTORED = "nothing is read from disk, because workers died while warming; after ten good minutes it is"
 REFUSALS_KEPT = 16
 """Of what could not be restored, for the figures."""
 
@@ -118,7 +120,7 @@ class Disk:
         told = (f"{mark.name or mark.key[:8]} was not restored: {mark.reason}" for mark in damaged)
         self._refusals: deque[str] = deque(told, maxlen=REFUSALS_KEPT)
         self._errands = ThreadPoolExecutor(1, "errands")
-        self._release = threading.Timer(release_seconds, self._store.release)
+        self._release = threading.Timer(release_seconds, self._trust_again)
         self._release.daemon = True
         self._release.start()
 
@@ -138,7 +140,12 @@ class Disk:
         found = self._found(tokens, beyond)
         if found is None or found[0].size > most_bytes:
             return None
-        return self._restored(*found, found[0].name or found[0].key[:8])
+        try:
+            return self._restored(*found, found[0].name or found[0].key[:8])
+        except Exception:
+            # Whatever it is, the request can be computed; and tried again it would meet the same file.
+            log.exception("a stored prefix can't be read")
+            return None
 
     def _found(self, tokens: Sequence[int], beyond: int) -> tuple[Entry, int] | None:
         """An entry, and how many of its tokens are of use. All of it is read: too small a part isn't worth that."""
@@ -153,8 +160,8 @@ class Disk:
             return None
         entry, shared = found
         gained = shared - beyond
-        whole_use = shared == entry.length and gained > 0
-        return found if whole_use or gained >= max(LEAST_GAINED, entry.length * LEAST_SHARE) else None
+        enough = gained >= LEAST_GAINED or shared == entry.length
+        return found if enough and gained >= max(1, entry.length * LEAST_SHARE) else None
 
     def _restored(self, entry: Entry, length: int, name: str) -> Restored | None:
         """The journal knows of it while it is loaded: a worker that dies of it is the last that does.
@@ -172,7 +179,14 @@ class Disk:
                 self._refused(name, self._store.condemn(entry.key, str(error)).reason)
                 return None
             cut(kv, entry.length, length)
+            evaluate(kv)  # what is lazy on this thread can't be computed on another
             return Restored(kv, length)
+
+    def _trust_again(self) -> None:
+        """After good service: what is suspected is tried again, when it is wanted next."""
+        self.restores = True
+        if released := self._store.release():
+            log.info("%d stored prefixes are no longer suspected", released)
 
     def _refused(self, name: str, reason: str) -> None:
         """Computed again it will be saved again, and the store has forgotten; people want to know all the same."""
@@ -216,6 +230,7 @@ class Disk:
         """Figures of now."""
         now = self._store.statistics()
         troubles = [*([self.unusable] if self.unusable else []), *([now.fault] if now.fault else [])]
+        troubles += [] if self.restores else [NOT_RESTORED]
         troubles += self._refusals
         troubles += [f"{count} not saved: {reason}" for reason, count in now.not_saved.items()]
         troubles += [f"{count} rejected: {reason}" for reason, count in now.rejected.items()]

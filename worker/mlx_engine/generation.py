@@ -64,7 +64,8 @@ class Generation:
         if self.first_token_at is None:
             self.first_token_at = time.perf_counter()
         self.completion_tokens += 1
-        return deltas(self.id, token, self.text.add(token), self.chooser.told(token))
+        pieces = self.text.add(token) or (Piece(self.text.channel, ""),)  # without text, it has its place too
+        return deltas(self.id, token, pieces, self.chooser.told(token))
 
     def refusal(self) -> ErrorResponse | None:
         """Why the answer can't go on, by no fault of the engine."""
@@ -102,9 +103,7 @@ class Generation:
 def deltas(
     target: Id, token: int, pieces: Sequence[Piece], logprobs: tuple[TokenLogprob, ...] = ()
 ) -> tuple[Delta, ...]:
-    """One delta for each channel; the first carries the token, and its log probability where that is asked for."""
-    if not pieces:
-        return (Delta(target=target, tokens=(token,), logprobs=logprobs),)
+    """One delta for each piece; the first, which there must be, carries the token and its log probability."""
     first, *others = pieces
     return _delta(target, first, (token,), logprobs), *(_delta(target, piece) for piece in others)
 

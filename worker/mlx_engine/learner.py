@@ -13,6 +13,8 @@ from ..learning import Learned, Opening
 from ..prefix import SharedPrefix, chat_prefix
 from .loading import LoadedModel
 
+NEW = 2
+"""Requests up to which a prefix counts as just learned."""
 FOLDER = "learned"
 """Below the state directory; nothing else is in it."""
 
@@ -49,8 +51,8 @@ class Learner:
             prompt: The request's.
             keep: Learn it at first sight.
         """
-        self._file.ledger.observe(prompt, self._clock(), self._length, keep=keep)
-        self._file.changed()
+        learned = self._file.ledger.observe(prompt, self._clock(), self._length, keep=keep)
+        self._file.changed(urgent=learned is not None and learned.seen <= NEW)
 
     def _length(self, opening: Opening) -> int:
         return len(self.prefix(opening).tokens)

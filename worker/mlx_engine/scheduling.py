@@ -14,28 +14,23 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
-import msgspec
-
 from ...ipc.framing import Frame, Notification
 from ...ipc.messages import Delta, Figures, Generate, Id, Load, Progress, Prompt, Step, TokenCount, Warm
-from ..chat import prompt_tokens
 from ..engine import Emit
 from ..errors import GenerationFailed
-from ..normalise import normalised
 from ..prefix_cache import PrefixCache
-from .admission import Admitted, MemoryGuard, admit, planned_length
+from .admission import MemoryGuard
 from .background import NAME, Background
 from .batching import decoder_for
-from .choosing import Chooser, Choosers
 from .decoding import Decoded, Decoder, Held, Start
 from .disk import Disk
-from .generation import Generation, replay
+from .generation import Generation
+from .intake import Intake
 from .learner import Learner
 from .loading import LoadedModel
 from .planning import Plan, Planner
 from .prefill import Pace, Prefill
 from .renewal import Renewal
-from .text import TextStream
 from .warming import WarmJob
 
 log = logging.getLogger(__name__)
@@ -73,7 +68,6 @@ class Scheduler:
         self.loaded = loaded
         self._disk = disk
         self._learner = learner
-        self._normalise = body.normalise
         self.cache = PrefixCache(body.prefix_cache_bytes)
         self._emit = emit
         self._chunk_seconds = body.chunk_seconds
@@ -85,9 +79,9 @@ class Scheduler:
         self._waiting: dict[Id, Generation] = {}
         self._decoding: dict[Id, Generation] = {}
         self._warming: deque[WarmJob] = deque()
-        self._planner = Planner(loaded, self.cache, normalise=self._normalise)
+        self._planner = Planner(loaded, self.cache, normalise=body.normalise)
         self._background = Background(self._unasked, Renewal(self._planner))
-        self._choosers = Choosers(loaded)
+        self._intake = Intake(loaded, learner, normalise=body.normalise)
         self._decoder = self._new_decoder()
 
     @property
@@ -121,25 +115,9 @@ class Scheduler:
         Raises:
             WorkerError: It is refused.
         """
-        prompt = normalised(body.prompt, normalise=self._normalise)
-        body = msgspec.structs.replace(body, prompt=prompt)
-        admitted = admit(self.loaded, body)
-        chooser = self._choosers.chooser(body, admitted.prompt)
-        # A request that goes on was counted before its worker died; a probe is nobody's.
-        if self._learner is not None and not (body.emitted or body.probe):
-            self._learner.observe(prompt, keep=body.keep)
-        text = TextStream(
-            self.loaded.tokenizer,
-            admitted.prompt,
-            body.stop,
-            chat=admitted.chat,
-            tools=admitted.tools,
-            parallel=body.parallel_calls,
-        )
-        ended = replay(text, admitted.emitted, self._ends)
-        generation = self._new_generation(request_id, body, admitted, submitted, text=text, chooser=chooser)
-        if ended or generation.left <= 0 or len(admitted.tokens) >= self.loaded.context:
-            self._finish([], generation, ended or "length")  # the earlier worker died before it could say so
+        generation, over = self._intake.generation(request_id, body, submitted)
+        if over:
+            self._finish([], generation, over)  # the earlier worker died before it could say so
             return
         self._make_room(generation)
         self._waiting[request_id] = generation
@@ -152,31 +130,7 @@ class Scheduler:
         Raises:
             InvalidPrompt: It can't be rendered.
         """
-        prompt = normalised(prompt, normalise=self._normalise)
-        return TokenCount(tokens=len(prompt_tokens(self.loaded.tokenizer, prompt)))
-
-    def _new_generation(
-        self,
-        request_id: Id,
-        body: Generate,
-        admitted: Admitted,
-        submitted: float,
-        *,
-        text: TextStream,
-        chooser: Chooser,
-    ) -> Generation:
-        return Generation(
-            id=request_id,
-            tokens=admitted.tokens,
-            prompt_tokens=len(admitted.prompt),
-            completion_tokens=len(admitted.emitted),
-            limit=admitted.limit,
-            planned=planned_length(admitted, asked=body.max_tokens),
-            text=text,
-            chooser=chooser,
-            submitted=submitted,
-            probe=body.probe,
-        )
+        return self._intake.count(prompt)
 
     def _make_room(self, newcomer: Generation) -> None:
         others = sorted(g.planned for g in (*self._waiting.values(), *self._decoding.values()))

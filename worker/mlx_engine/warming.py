@@ -173,7 +173,7 @@ class WarmJob:
         return self._disk.reading(plan.prefix.tokens, beyond, plan.name) if self._disk else None
 
     def _read_ahead(self, plan: Plan) -> None:
-        """Begin to read the next prefix, too: comparing and loading take about as long, and there is a second core."""
+        """Begin to read the next prefix, too: comparing and loading take about as long, on a core each."""
         following = next(iter(self._plans[self._plans.index(plan) + 1 :]), None)
         if following is None or following.fault is not None:
             return

@@ -8,7 +8,7 @@ import pytest
 
 from stoker.daemon.readiness import Board
 from stoker.daemon.steward import Refusal
-from stoker.ipc.control_messages import Outcome, RewarmReport
+from stoker.ipc.control_messages import Outcome, RewarmReport, SuccessorStatus
 from stoker.ipc.messages import WarmPrefix
 from tests.fakes.command_line import Run, Serve
 from tests.fakes.fake_steward import FAILED, LOADING, READY, FakeSteward, changed
@@ -112,6 +112,16 @@ def test_restart_that_takes_too_long_is_exit_code_1(stoker: Run, serve: Serve) -
 
     assert outcome.code == 1
     assert "loading the model (generation 2); it goes on" in outcome.err
+
+
+def test_restart_whose_new_worker_fails_is_exit_code_1(stoker: Run, serve: Serve) -> None:
+    """Where the old worker serves on because the new one did not become ready, that is told, with the reason."""
+    heir = SuccessorStatus(generation=2, phase="loading", since=1.0)
+    serve(FakeSteward(after_restart=(changed(READY, successor=heir), changed(READY, replacement_failed="no model"))))
+    outcome = stoker("restart")
+
+    assert outcome.code == 1
+    assert "the new worker did not become ready, the old one serves on: no model" in outcome.err
 
 
 def test_restart_without_waiting_returns_at_once(stoker: Run, serve: Serve) -> None:

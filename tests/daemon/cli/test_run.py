@@ -21,11 +21,12 @@ class FakeDaemon:
         self.warnings: tuple[str, ...] = ()
         self.code = 0
         self.fault: Exception | None = None
+        self.reread: Any = None
 
-    def __call__(self, settings: Settings, warnings: tuple[str, ...], *beside: Any) -> int:
+    def __call__(self, settings: Settings, warnings: tuple[str, ...], *beside: Any, reread: Any) -> int:
         if self.fault:
             raise self.fault
-        self.settings, self.warnings = settings, warnings
+        self.settings, self.warnings, self.reread = settings, warnings, reread
         return self.code
 
 
@@ -48,6 +49,8 @@ def test_flags_become_settings(stoker: Run, daemon: FakeDaemon, tmp_path: Path) 
     assert (daemon.settings.host, daemon.settings.port, daemon.settings.max_batch) == ("::1", 0, 3)
     assert (daemon.settings.control_socket, daemon.settings.log_level) == (Path("/tmp/s"), "debug")
     assert daemon.settings.model == "a/b"
+    config.write_text("port = 1\nmax_batch = 7")
+    assert (daemon.reread()[0].max_batch, daemon.reread()[0].host) == (7, "::1")
 
 
 def test_the_daemons_exit_code_is_ours(stoker: Run, daemon: FakeDaemon) -> None:

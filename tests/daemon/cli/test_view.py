@@ -9,7 +9,7 @@ from rich.console import Console
 
 from stoker.daemon.cli import view
 from stoker.daemon.readiness import Board
-from stoker.ipc.control_messages import Departure, StatusReport
+from stoker.ipc.control_messages import Departure, ReloadStatus, StatusReport, SuccessorStatus
 from tests.fakes.fake_steward import READY, FakeSteward, changed
 
 
@@ -52,6 +52,18 @@ def test_only_the_latest_restarts_are_listed() -> None:
     assert "20" in text
     assert "cause 19." in text
     assert "cause 14." not in text
+
+
+def test_reload_and_successor_are_shown() -> None:
+    """A refused reload says why, and a worker that is being prepared how far it is."""
+    status = msgspec.structs.replace(
+        report(FakeSteward()),
+        reload=ReloadStatus(at=1.0, outcome="refused", message="port = 'x' can't be used"),
+        successor=SuccessorStatus(generation=4, phase="warming", since=1.0),
+    )
+
+    assert "refused: port = 'x' can't be used" in drawn(status)
+    assert "generation 4, warming" in drawn(status)
 
 
 def test_a_live_view_replaces_the_table(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,6 +144,23 @@ async def test_unforeseen_failure_is_a_500_in_shape() -> None:
     assert SECRET not in reply.error["message"]
 
 
+async def test_unforeseen_failure_is_found_in_the_log(capfd: pytest.CaptureFixture[str]) -> None:
+    """The log names the request by the id that the client was told."""
+    reply = await exchange(playing(RuntimeError(SECRET)), "POST", CHAT, chat())
+
+    assert reply.headers["x-request-id"].startswith("req_")
+    assert reply.headers["x-request-id"] in "".join(capfd.readouterr())
+
+
+async def test_every_answer_has_an_id_of_its_own() -> None:
+    """Good answers, streams and refusals carry `X-Request-Id`; under Anthropic's paths it is the `request-id`."""
+    requests = (("GET", "/livez"), ("POST", CHAT), ("POST", "/v1/messages"), ("GET", "/nothing"))
+    replies = [await exchange(FakeBackend(), method, path, chat(stream=True)) for method, path in requests]
+
+    assert len({reply.headers["x-request-id"] for reply in replies}) == len(replies)
+    assert replies[2].headers["request-id"] == replies[2].headers["x-request-id"]
+
+
 async def test_logs_tell_no_prompt(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
     """Neither a served request, nor a failed one, nor unreadable bytes put their text into a log."""
     caplog.set_level(logging.DEBUG)

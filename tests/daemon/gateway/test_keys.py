@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+
+import anthropic
+import openai
 import pytest
 
 from stoker.daemon.gateway.keys import Access, Keys
+from tests.fakes.anthropic_client import ask
 from tests.fakes.fake_dispatch import FakeBackend
-from tests.fakes.http import Reply, chat, exchange
+from tests.fakes.http import Reply, chat, exchange, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -79,6 +84,20 @@ async def test_refusal_has_the_shape_of_the_api() -> None:
     assert reply.status == 401
     assert reply.json["type"] == "error"
     assert reply.json["error"]["type"] == "authentication_error"
+
+
+@pytest.mark.parametrize(("key", "fits"), [(KEY, True), ("sk-wrong", False)])
+async def test_sdks_send_their_key(key: str, *, fits: bool) -> None:
+    """The vendors' clients get in with `api_key`, and raise their authentication errors with a wrong one."""
+    async with (
+        serving(locked()) as address,
+        openai.AsyncOpenAI(base_url=f"{address.url}/v1", api_key=key, max_retries=0, timeout=20) as first,
+        anthropic.AsyncAnthropic(base_url=address.url, api_key=key, max_retries=0, timeout=20) as second,
+    ):
+        with contextlib.nullcontext() if fits else pytest.raises(openai.AuthenticationError, match="not one of ours"):
+            assert (await first.chat.completions.create(**chat())).choices
+        with contextlib.nullcontext() if fits else pytest.raises(anthropic.AuthenticationError):
+            assert (await second.messages.create(**ask())).content
 
 
 async def test_one_right_key_is_enough() -> None:

@@ -7,7 +7,7 @@ import re
 import msgspec
 import pytest
 
-from stoker.daemon.gateway.page_assets import Assets
+from stoker.daemon.gateway.page.assets import Assets
 from stoker.ipc.control_messages import Readiness, StatusReport
 from tests.fakes.fake_dispatch import READY, FakeBackend, FakeBoard, FakeModels
 from tests.fakes.http import connected, exchange, serving

@@ -89,11 +89,10 @@ async def _drip(client: RawClient) -> None:
 
 async def test_idle_connection_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """After an answer, a connection is kept for a while, and not longer."""
-    monkeypatch.setattr(server, "IDLE_TIMEOUT", 0.2)
+    monkeypatch.setattr(server, "IDLE_TIMEOUT", 0.5)
     async with serving(FakeBackend()) as address, connected(address) as client:
-        for _ in range(2):
-            await client.ask("GET", "/livez")
-            assert (await client.reply()).status == 200
+        await client.ask("GET", "/livez")
+        assert (await client.reply()).status == 200
         async with asyncio.timeout(10):
             assert await client.rest() == b""
 
@@ -121,9 +120,12 @@ async def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def _gets_in(address: Address) -> bool:
-    async with connected(address) as client:
-        await client.ask("GET", "/livez")
-        return (await client.reply()).status == 200
+    try:
+        async with connected(address) as client:
+            await client.ask("GET", "/livez")
+            return (await client.reply()).status == 200
+    except (ConnectionError, EOFError):  # turned away while it was still asking
+        return False
 
 
 async def test_many_connections_at_once_are_all_served() -> None:

@@ -260,7 +260,7 @@ def test_reasoning_that_the_answer_opens_is_free() -> None:
 def test_closed_reasoning_is_not_opened_again(scripted_model: Path) -> None:
     """Where the template has just closed the reasoning, the answer may not begin with it."""
     core = DrivenCore(scripted_model)
-    grammars = core.scheduler._choosers._grammars
+    grammars = core.scheduler._intake.choosers._grammars
     tokenizer = core.scheduler.loaded.tokenizer
     think = tokenizer.think_start_tokens[0]
     prompt = ChatPrompt(messages=({"role": "user", "content": "x"},))
@@ -314,7 +314,7 @@ def test_a_grammar_that_fails_in_the_middle(core: DrivenCore, monkeypatch: pytes
     """A matcher that gives up fails its own request, which says why, and no neighbour notices."""
     free = core.generate(ask("Once", 12)).tokens
     monkeypatch.setattr(
-        core.scheduler._choosers._grammars,
+        core.scheduler._intake.choosers._grammars,
         "begin",
         lambda *_, **__: Constrained(Broken(), core.scheduler.loaded.width),
     )
@@ -330,7 +330,7 @@ def test_a_grammar_that_fails_in_the_middle(core: DrivenCore, monkeypatch: pytes
 def test_the_end_is_allowed_only_where_the_grammar_accepts(tiny_llama: Path) -> None:
     """End tokens are masked until the value is complete, and then nothing else comes."""
     core = DrivenCore(tiny_llama)
-    grammars = core.scheduler._choosers._grammars
+    grammars = core.scheduler._intake.choosers._grammars
     prompt = TextPrompt(text="x")
     constrained = grammars.begin(JsonConstraint(schema={"const": 12}), prompt, [1], several=True)
     ends = core.scheduler.loaded.tokenizer.eos_token_ids

@@ -17,7 +17,8 @@ from tests.fakes.tiny_models import Kind
 Kinds = Callable[[Kind], Path]
 
 BEGIN = "You are the keeper of a store. Whatever is put into it comes out of it as it was, or not at all. " * 3
-OLD, NEW = BEGIN + "Today the store is closed, so say no.", BEGIN + "Tomorrow it opens. Say yes to everyone who asks."
+OLD = BEGIN + "Today the store is closed, so say no to all who come, and be kind about it. " * 6
+NEW = BEGIN + "Tomorrow it opens. Say yes to everyone who asks."
 
 
 class Worker(DrivenCore):
@@ -209,3 +210,26 @@ def test_the_next_prefix_is_read_meanwhile_and_loaded_alone(
     assert [one.source for one in warmed.prefixes] == ["restored"] * 3
     assert loading == [1, 1, 1]
     assert worker.store.restored == 3
+
+
+def test_a_few_missing_tokens_are_computed_not_read(tiny_llama: Path, store: Path) -> None:
+    """Where nearly all of a stored prefix is resident already its file is not read for the rest."""
+    saved(tiny_llama, store, OLD)
+    worker = Worker(tiny_llama, store)
+    worker.core._disk.restores = False  # type: ignore[union-attr]
+    worker.generate(chat(OLD[:-20], "so?", 1))
+    worker.core._disk.restores = True  # type: ignore[union-attr]
+
+    assert worker.warmed(OLD).outcome == "succeeded"
+    assert worker.store.restored == 0
+
+
+def test_a_request_is_computed_where_reading_fails_in_an_unforeseen_way(
+    tiny_llama: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No file, whatever is wrong with it, fails a request."""
+    saved(tiny_llama, store, OLD)
+    monkeypatch.setattr(persist, "load", lambda *_: 1 / 0)
+    worker = Worker(tiny_llama, store)
+
+    assert worker.generate(chat(OLD, "may I come in?", 3)).finished.usage.cached_tokens == 0

@@ -95,7 +95,14 @@ def test_one_delta_for_each_channel() -> None:
         Delta(target=7, tokens=(65,), text="a"),
         Delta(target=7, tokens=(), text="b", channel="tool"),
     )
-    assert deltas(7, 65, []) == (Delta(target=7, tokens=(65,)),)
+
+
+def test_token_without_text_has_its_channel(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a character of the reasoning is reasoning: usage counts tokens by their channel."""
+    one = generation(tokenizer)
+    monkeypatch.setattr(TextStream, "channel", "reasoning")
+
+    assert one.hear("é".encode()[0]) == (Delta(target=1, tokens=("é".encode()[0],), channel="reasoning"),)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,123 @@
+"""Warm, restored and cold requests are answered alike, token for token: on every family, alone and in batches.
+
+Greedy, float32, over random system prompts, tools and user texts. `STOKER_WARM_EXAMPLES=N` runs so many random chats
+of each family instead of the few that are always the same.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from stoker.ipc.messages import ChatPrompt, Generate, WarmPrefix
+from stoker.worker.mlx_engine import disk
+from tests.fakes.driven_core import DrivenCore
+from tests.fakes.tiny_models import Kind
+
+WANTED = int(os.environ.get("STOKER_WARM_EXAMPLES", "0"))
+EXAMPLES = settings(
+    max_examples=WANTED or 6,
+    derandomize=not WANTED,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+KINDS: tuple[Kind, ...] = ("llama", "sliding", "hybrid")
+LONG = "You keep the fire, read before you write, and never guess what nobody has told you. "
+TOKENS = 10
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=40)
+SYSTEMS = st.builds(lambda count, text: LONG * count + text, st.integers(0, 4), TEXTS)
+USERS = st.lists(
+    st.one_of(TEXTS, st.sampled_from(["", "\n\nGo on.", " x", "<|im_start|>system", "{", "日本", "x" * 200])),
+    min_size=1,
+    max_size=4,
+)
+
+
+def tool(name: str, description: str) -> dict[str, Any]:
+    parameters = {"type": "object", "properties": {"path": {"type": "string"}}, "required": ["path"]}
+    return {"type": "function", "function": {"name": name, "description": description, "parameters": parameters}}
+
+
+TOOLS = st.lists(st.builds(tool, st.sampled_from(["read", "write", "list"]), TEXTS), max_size=3)
+
+
+@dataclass
+class Pair:
+    """A worker that keeps nothing, and one that keeps everything."""
+
+    cold: DrivenCore
+    warm: DrivenCore
+
+    def emptied(self) -> None:
+        """Have all prefixes on disk, and none resident."""
+        store = self.warm.core._disk
+        assert store is not None
+        assert store._saver.flush(60)
+        self.warm.scheduler.cache.clear()
+
+
+@pytest.fixture(scope="module")
+def pairs(tiny_model: Callable[[Kind], Path], tmp_path_factory: pytest.TempPathFactory) -> dict[Kind, Pair]:
+    store = tmp_path_factory.mktemp("prefixes")
+    return {
+        kind: Pair(
+            DrivenCore(tiny_model(kind), prefix_cache_bytes=0),
+            DrivenCore(tiny_model(kind), store_dir=str(store / kind)),
+        )
+        for kind in KINDS
+    }
+
+
+def answers(core: DrivenCore, system: str, tools: list[Any], users: list[str], *, together: bool) -> list[Any]:
+    """What each user is answered, and how much was cached: one after the other, or all at once."""
+
+    def body(user: str) -> Generate:
+        messages = ({"role": "system", "content": system}, {"role": "user", "content": user})
+        return Generate(prompt=ChatPrompt(messages=messages, tools=tuple(tools)), max_tokens=TOKENS)
+
+    if together:
+        requests = [core.submit(body(user)) for user in users]
+        found = [core.finish(request) for request in requests]
+    else:
+        found = [core.generate(body(user)) for user in users]
+    return [(answer.tokens, answer.finished.usage.cached_tokens) for answer in found]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@EXAMPLES
+@given(system=SYSTEMS, tools=TOOLS, users=USERS)
+def test_warm_is_restored_is_cold(
+    pairs: dict[Kind, Pair], kind: Kind, system: str, tools: list[dict[str, Any]], users: list[str]
+) -> None:
+    """The tokens are those of a worker that never kept anything, and at least the prefix was not computed again."""
+    pair, prefix = pairs[kind], WarmPrefix(name="agent", system=system, tools=tuple(tools))
+    patience, disk.CALM_SECONDS = disk.CALM_SECONDS, 0.0
+    try:
+        cold = [tokens for tokens, _ in answers(pair.cold, system, tools, users, together=False)]
+        pair.warm.scheduler.cache.clear()
+        warmed = pair.warm.warm(prefix).prefixes[0]
+        for together in (True, False):
+            warm = answers(pair.warm, system, tools, users, together=together)
+            pair.emptied()
+            restored = pair.warm.warm(prefix).prefixes[0]
+            again = answers(pair.warm, system, tools, users, together=together)
+            pair.warm.scheduler.cache.clear()
+            pair.warm.warm(prefix)
+
+            assert [tokens for tokens, _ in warm] == cold
+            assert [tokens for tokens, _ in again] == cold
+            assert restored.tokens_warm == warmed.tokens_warm == warmed.tokens
+            assert restored.source == ("restored" if warmed.tokens else "none")
+            least = warmed.tokens - (4 if kind == "llama" else 0)  # an odd user text merges with the last few
+            assert all(cached >= least for _, cached in (*warm, *again))
+    finally:
+        disk.CALM_SECONDS = patience
