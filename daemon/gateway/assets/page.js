@@ -10,6 +10,7 @@ let token = "";
 let generation = 0;
 let retryAt = null;
 let records = [];
+let lastLine = 0;
 let charts = null;
 let hiddenSince = null;
 
@@ -38,6 +39,7 @@ const told = {
     charts.speed.begin(data.decoded, data.prefilled);
     charts.first.begin();
     charts.first.add(records, data.now);
+    lastLine = data.lines.at(-1)?.number ?? 0;
     addLines(data.lines, true);
     showEnded(records);
     linked("on", "live");
@@ -58,13 +60,19 @@ const told = {
     showCountdown(retryAt);
     write("now-decoded", `${data.decoded}`);
     write("now-prefilled", `${data.prefilled}`);
-    if (data.ended.length) {
-      records = [...records, ...data.ended.filter((record) => !records.some((old) => old.number === record.number))].slice(-200);
+    // What came just before this page did is told twice.
+    const ended = data.ended.filter((record) => record.number > (records.at(-1)?.number ?? 0) || !records.some((old) => old.number === record.number));
+    const lines = data.lines.filter((line) => line.number > lastLine);
+    if (ended.length) {
+      records = [...records, ...ended].slice(-200);
       showEnded(records);
     }
-    if (data.lines.length) addLines(data.lines, false);
+    if (lines.length) {
+      lastLine = lines.at(-1).number;
+      addLines(lines, false);
+    }
     charts.speed.add(data.decoded, data.prefilled);
-    charts.first.add(data.ended, data.now);
+    charts.first.add(ended, data.now);
   },
   bye() {
     linked("away", "the daemon has ended");

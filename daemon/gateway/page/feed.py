@@ -166,6 +166,7 @@ class Feed:
             self.leave(viewer)
             raise
         if not self._tasks:
+            self._catch_up()
             self._tasks = [asyncio.create_task(work) for work in (self._tick(), self._follow())]
         return viewer, first
 
@@ -196,7 +197,6 @@ class Feed:
             viewer.put(event)
 
     async def _tick(self) -> None:
-        self._catch_up()
         while True:
             try:
                 self._sample = encoded("sample", self._make_sample(await self._backend.status()))
