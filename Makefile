@@ -27,7 +27,7 @@ storm: $(VENV)/.developing       ## the long forms: minutes of kills, torn saves
 	$(BIN)/pytest -m storm --timeout 1800 tests/survival
 	STOKER_TORTURE=300 $(BIN)/pytest --timeout 1800 tests/torture
 	STOKER_DISCONNECTS=10000 STOKER_FUZZ=20000 $(BIN)/pytest --timeout 1800 \
-	  tests/daemon/gateway/test_server_disconnects.py tests/daemon/gateway/openapi/test_fuzz.py
+	  tests/daemon/gateway/test_server_disconnects.py tests/daemon/gateway/openapi/test_endpoints_fuzz.py
 	$(BIN)/python bench/chaos.py $(ARGS)
 
 check: $(VENV)/.developing       ## lint, types, import contracts

@@ -23,7 +23,7 @@ from bench.report import Check, Difference, Section, Series  # noqa: E402
 from bench.rest import IDLE_TARGET, Rest, at_rest, memory  # noqa: E402
 from bench.stopwatch import Answer, StreamClient, chat  # noqa: E402
 from bench.subject import Subject  # noqa: E402
-from stoker.daemon.gateway.openai_request import read_chat  # noqa: E402
+from stoker.daemon.gateway.openai.request import read_chat  # noqa: E402
 from tests.fakes.fake_scenario import COMMAND  # noqa: E402
 
 ANSWER_TOKENS = 50

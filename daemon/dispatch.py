@@ -18,7 +18,8 @@ import msgspec
 
 from ..ipc.messages import CountTokens, Delta, Finished, Generate, Progress, TokenCount
 from .admission import Admission, Limits, RequestFailed, Tally, Unavailable, Waiting
-from .link import Mail, RequestRefused, WorkerLink, WorkerLost
+from .link import RequestRefused, WorkerLink, WorkerLost
+from .mailbox import Mail
 from .readiness import Board
 from .waiting_room import Ticket
 

@@ -1,4 +1,4 @@
-"""The worker's own figures, as `status` needs them: fresh if it answers soon, else the last known."""
+"""The worker in figures, as `status` needs them: its own, and what the system says of it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from collections.abc import Callable
 
 import anyio
 
+from ..ipc.control_messages import WorkerStatus
 from ..ipc.messages import Figures, Statistics
+from .life import Life
 from .link import RequestRefused, WorkerLink, WorkerLost
+from .memory import footprint
 
 STATISTICS_TIMEOUT = 0.25
 """Seconds that `status` waits for the worker's figures before it gives the last known ones; the worker answers
@@ -39,3 +42,11 @@ class WorkerFigures:
             except (WorkerLost, RequestRefused):
                 self._known = None  # a status without figures is still a status
         return self._known
+
+
+def worker_status(life: Life) -> WorkerStatus | None:
+    """The living process; None before it is spawned, and in the instant of its death."""
+    memory = footprint(life.pid) if life.pid else None
+    if life.pid is None or memory is None:
+        return None
+    return WorkerStatus(pid=life.pid, uptime=round(anyio.current_time() - life.started_at, 1), memory_bytes=memory)

@@ -42,6 +42,11 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     last_words: tuple[str, ...] = ()
     failed: str | None = None
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What whoever asks the next daemon should know."""
+        return (f"the daemon before this one had given up: {self.failed}",) if self.failed else ()
+
 
 def read_history(folder: Path) -> History:
     """What an earlier daemon left; an empty history where there is none, or none that can be read."""

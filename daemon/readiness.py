@@ -29,8 +29,10 @@ def describe(
     state: State,
     since: float,
     progress: ProgressStatus | None,
+    *,
     successor: SuccessorStatus | None = None,
     replacement_failed: str | None = None,
+    departures: int = 0,
 ) -> Readiness:
     """The public form of a state; `since` is the Unix time at which its phase was entered."""
     warmup = state.warmup
@@ -50,6 +52,7 @@ def describe(
         expected=state.phase not in RESTING and (state.wanted or is_serving(state)),
         successor=successor,
         replacement_failed=replacement_failed,
+        departures=departures,
     )
 
 

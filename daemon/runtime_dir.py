@@ -6,6 +6,7 @@ first. It is an flock on a file that is never unlinked: whoever removed it would
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
@@ -126,3 +127,12 @@ def check_length(path: Path) -> None:
             f"the socket path {path} has {size} bytes, and {SOCKET_PATH_LIMIT} are allowed; "
             "choose a shorter one with --socket or STOKER_RUNTIME_DIR"
         )
+
+
+def why_no_port(host: str, port: int, error: OSError) -> str:
+    """Why an address can't be listened on, with the way out."""
+    if error.errno == errno.EADDRINUSE:
+        remedy = "another program uses the port; end it, or choose another with --port (0 takes any free one)"
+    else:
+        remedy = f"{error.strerror}; choose another address with --host, or another port with --port"
+    return f"cannot listen on {host}:{port}: {remedy}"

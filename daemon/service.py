@@ -6,7 +6,6 @@ end; HTTP closes before the control socket, so that `stoker stop` sees the end; 
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import signal
@@ -33,7 +32,6 @@ from ..ipc.control_messages import (
     StatusReport,
     StoredListing,
     Verification,
-    WorkerStatus,
 )
 from ..ipc.control_messages import PrefixStatus as Prefix
 from ..ipc.messages import Progress, WarmPrefix
@@ -43,7 +41,7 @@ from .control import ControlServer
 from .derived import Models
 from .dispatch import Dispatch
 from .environment import OPENBLAS_REMEDY, find_openblas
-from .figures import WorkerFigures
+from .figures import WorkerFigures, worker_status
 from .gateway import Access, Keys, runner
 from .history import DEPARTURES_KEPT, Chronicle, History, read_history
 from .life import Launch, Life, WorkerLife
@@ -54,7 +52,7 @@ from .process import LineSink
 from .readiness import NOTHING_YET, Board
 from .reload import Change, Reloader, Reread
 from .rewarms import RewarmRefused
-from .runtime_dir import RuntimeDirError, listen, private_directory, single_instance
+from .runtime_dir import RuntimeDirError, listen, private_directory, single_instance, why_no_port
 from .settings import Settings
 from .steward import Refusal
 from .supervisor import Supervisor
@@ -93,7 +91,7 @@ class Service:
         self._reloader = Reloader(reread, lambda: self._settings, self._apply)
         self._openblas = find_openblas()
         self._past = read_history(settings.state_dir)
-        self._notes = (*_openblas_note(self._openblas), *_past_note(self._past))
+        self._notes = (*_openblas_note(self._openblas), *self._past.notes)
         self._warnings = notes
         self._started = time.monotonic()
         self._port = settings.port
@@ -184,7 +182,7 @@ class Service:
             try:
                 await site.start()
             except OSError as error:
-                raise RuntimeDirError(_why_no_port(self.host, self._settings.port, error)) from error
+                raise RuntimeDirError(why_no_port(self.host, self._settings.port, error)) from error
             self._port = serving.addresses[0][1]
             yield
         finally:
@@ -314,7 +312,7 @@ class Service:
             pid=os.getpid(),
             uptime=round(time.monotonic() - self._started, 1),
             version=__version__,
-            worker=_worker_status(life) if life else None,
+            worker=worker_status(life) if life else None,
             restarts=self._departures,
             prefixes=latest(readiness.warmup.prefixes, figures),
             cache=figures.cache if figures else None,
@@ -339,29 +337,10 @@ def _live(
     return WorkerLife(generation, launch, post, on_progress)
 
 
-def _why_no_port(host: str, port: int, error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        remedy = "another program uses the port; end it, or choose another with --port (0 takes any free one)"
-    else:
-        remedy = f"{error.strerror}; choose another address with --host, or another port with --port"
-    return f"cannot listen on {host}:{port}: {remedy}"
-
-
 def _openblas_note(openblas: Path | None) -> tuple[str, ...]:
     if sys.platform != "linux" or openblas is not None:
         return ()
     return (f"no OpenBLAS found, so prefill on the CPU is about 9 times slower: {OPENBLAS_REMEDY}",)
-
-
-def _past_note(past: History) -> tuple[str, ...]:
-    return (f"the daemon before this one had given up: {past.failed}",) if past.failed else ()
-
-
-def _worker_status(life: Life) -> WorkerStatus | None:
-    memory = footprint(life.pid) if life.pid else None
-    if life.pid is None or memory is None:
-        return None  # not spawned yet, or it died between two lines
-    return WorkerStatus(pid=life.pid, uptime=round(anyio.current_time() - life.started_at, 1), memory_bytes=memory)
 
 
 def _remove_leftovers(runtime: Path) -> None:

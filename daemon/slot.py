@@ -82,10 +82,17 @@ class Slot:
         elif self.life is not None:
             _instruct(self.life, effect, tasks)
 
-    def describe(self, heir: Slot | None = None, failure: str | None = None) -> Readiness:
-        """The public form, with what is said of an heir."""
+    def describe(self, heir: Slot | None, failure: str | None, departures: int) -> Readiness:
+        """The public form, with what is said of an heir, of the last replacement, and of how many have ended."""
         successor = heir.as_successor() if heir else None
-        return describe(self.state, self._since, self._progress, successor, failure)
+        return describe(
+            self.state,
+            self._since,
+            self._progress,
+            successor=successor,
+            replacement_failed=failure,
+            departures=departures,
+        )
 
     def as_successor(self) -> SuccessorStatus:
         """What is said of an heir."""

@@ -95,6 +95,7 @@ class Supervisor:
         self._news = anyio.Event()
         self._last_words: tuple[str, ...] = ()
         self._departures: deque[Departure] = deque(maxlen=policy.departures_kept)
+        self._ended = 0
         self._rewarms = Rewarms()
         self._closing = False
         self._hurried = False
@@ -223,10 +224,12 @@ class Supervisor:
 
     def _publish(self) -> None:
         heir = self._heir if self._succession.stage is Stage.PREPARING else None
-        self._board.publish(self._current.describe(heir, self._succession.failure), self._current.retry_at)
+        snapshot = self._current.describe(heir, self._succession.failure, self._ended)
+        self._board.publish(snapshot, self._current.retry_at)
 
     def _bury(self, slot: Slot) -> None:
         gone = slot.state.departures[-1]
+        self._ended += 1
         # Unix time is taken now: the monotonic clock stands still while the machine sleeps.
         departure = Departure(
             at=round(time.time(), 3), generation=gone.generation, cause=gone.cause, expected=gone.expected

@@ -200,6 +200,8 @@ class Readiness(Document, frozen=True, kw_only=True):
     """The worker that will take this one's place as soon as it is ready."""
     replacement_failed: str | None = None
     """Why the last replacement came to nothing, and the old worker serves on."""
+    departures: int = 0
+    """Workers that have ended since the daemon's start; so the end of one that was replaced is news, too."""
 
 
 class Changed(Body, frozen=True, kw_only=True):

@@ -1,10 +1,9 @@
 """The HTTP surface: reads requests, asks `dispatch` for a generation, writes answers in the API's own shape.
 
-`server` runs `app`, which wires the rest. `openai` and `pages` hold the endpoints; `openai_types` is what a client
-may send, `openai_request` what becomes of it, `openai_answer`, `openai_chunks` and `openai_completions` the bytes
-that go back. `responses…` and `anthropic…` are built alike for their APIs; `anthropic_errors` has the shape of the
-latter's refusals. `merging`, `streaming`, `sse`, `bodies` and `errors` serve every API; `guard`, `keys`, `cors` and
-`manners` stand before them. `reference` makes tables of the documentation. `docs/api.md` is the prose.
+`server` runs `app`, which wires the rest. `openai`, `anthropic` and `responses` are an API each, `openapi` describes
+them, and `pages` is what the daemon says of itself. `fields`, `bodies`, `names`, `merging`, `streaming`, `sse` and
+`errors` serve every API; `guard`, `keys`, `cors` and `manners` stand before them. `reference` makes tables of the
+documentation. `docs/api.md` is the prose.
 """
 
 from .app import application

@@ -7,17 +7,18 @@ import contextlib
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
-from . import anthropic_errors, cors
-from .anthropic import Anthropic
+from . import cors
+from .anthropic import errors as anthropic_errors
+from .anthropic.endpoints import Anthropic
 from .backend import Backend
 from .errors import INTERNAL, ApiError, explained, log_unforeseen
 from .guard import guarding
 from .keys import demanding_key
 from .manners import BadFraming, before_the_handler, check_encoding, check_framing, no_continue
-from .openai import OpenAI
-from .openapi import OpenAPI
+from .openai.endpoints import OpenAI
+from .openapi.document import OpenAPI
 from .pages import Pages
-from .responses import Responses
+from .responses.endpoints import Responses
 from .sse import STREAM, EventStream
 
 APIS = (OpenAI, Responses, Anthropic, OpenAPI, Pages)

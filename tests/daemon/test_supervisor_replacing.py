@@ -247,3 +247,15 @@ async def test_changed_worker_is_used_only_if_it_becomes_ready() -> None:
         scene.lives[-1].die("exited with code 1")
         await scene.until("ready", generation=5)
         assert made == ["changed"] * 3
+
+
+async def test_end_of_the_old_worker_is_news() -> None:
+    """Whoever follows the board hears when the old worker has ended, although nothing of the new one changes."""
+    async with supervised(Course(drain=5), GOOD, room=True) as scene:
+        await scene.until("ready")
+        scene.supervisor.restart()
+        await scene.until("ready", generation=2)
+        await anyio.sleep(10)
+
+    heard = [(at, readiness.departures) for at, readiness in scene.seen if at >= 14]
+    assert heard == [(14, 0), (19.2, 1)]

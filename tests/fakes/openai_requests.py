@@ -10,7 +10,7 @@ import pydantic
 import pytest
 
 from stoker.daemon.gateway.errors import ApiError
-from stoker.daemon.gateway.openai_request import ChatCall, CompletionCall, read_chat, read_completion
+from stoker.daemon.gateway.openai.request import ChatCall, CompletionCall, read_chat, read_completion
 from stoker.ipc.messages import ChatPrompt
 from tests.fakes.http import chat
 

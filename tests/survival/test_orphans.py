@@ -67,7 +67,7 @@ async def _murdered_at_random(daemon: RunningDaemon, rounds: int, seed: int) -> 
 
 async def test_daemon_murdered_at_random_instants(run: Run) -> None:
     """At whatever instant the daemon is killed, its worker is gone within a second and the next start is clean."""
-    await _murdered_at_random(run(SLOWLY), rounds=5, seed=4)
+    await _murdered_at_random(run(SLOWLY), rounds=4, seed=4)
 
 
 @pytest.mark.storm
@@ -168,7 +168,7 @@ class _reached:  # noqa: N801 - reads as a function
 async def test_two_daemons_at_once(run: Run) -> None:
     """Of two daemons started at once exactly one serves, and the other ends with 78 and a clear line."""
     daemon = run()
-    await _race(daemon, rounds=2)
+    await _race(daemon, rounds=1)
     async with daemon:
         assert (await daemon.ready()).ready
 

@@ -63,7 +63,7 @@ async def test_restarts_leak_nothing(run: Run) -> None:
         await daemon.ready()
         process = psutil.Process(daemon.process.pid)
         before, threads = process.num_fds(), process.num_threads()
-        for generation in range(2, 12):
+        for generation in range(2, 7):
             kill_worker(await worker_of(daemon))
             await daemon.ready(generation)
         daemon.workers = {await daemon.worker_pid()}

@@ -35,13 +35,13 @@ def test_storm_of_kills() -> None:
     assert section.data["resumed"] > 0
 
 
-@pytest.mark.slow
+@pytest.mark.storm
 def test_storm_over_a_real_model() -> None:
     """The same with real workers and a tiny model, greedy and seeded."""
     assert broken(raged("tiny", QUICK)) == []
 
 
-@pytest.mark.parametrize("name", ["restarts", "in-place"])
+@pytest.mark.parametrize("name", ["restarts", pytest.param("in-place", marks=pytest.mark.storm)])
 def test_restarts_under_load(name: str) -> None:
     """Restarts under load cost no request, beside and in place."""
     section = raged(name, QUICK)
@@ -50,7 +50,7 @@ def test_restarts_under_load(name: str) -> None:
     assert section.data["generations"] == 1 + STORMS[name][QUICK].strikes
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", ["comeback", "silence", pytest.param("patience", marks=pytest.mark.storm)])
 def test_figures_can_be_had(name: str, tmp_path: Path) -> None:
     """Coming back, silence and patience are measured, and what doesn't depend on the machine holds."""
     with own_folder() as home:

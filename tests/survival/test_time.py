@@ -23,7 +23,7 @@ WALL_CLOCK = {
     "daemon/slot.py": "when a phase was entered, to be told",
     "daemon/readiness.py": "the same, of the first snapshot",
     "daemon/history.py": "when a departure happened, to be told",
-    "daemon/succession.py": "the same",
+    "daemon/reload.py": "when a reload happened, to be told",
 }
 """Files of the daemon's core that may look at the wall's clock, and why. None of them may compare it."""
 

@@ -113,6 +113,19 @@ def test_writes_are_seldom_and_in_the_background(folder: Path, written: Callable
     assert sorted(known(opened(folder))) == ["one", "three", "two"]
 
 
+def test_urgent_change_does_not_wait_for_the_interval(folder: Path, written: Callable[[], None]) -> None:
+    """What another worker is to read at its start is written at once, however lately something else was."""
+    file = opened(folder)
+    learn(file)
+    written()
+    learn(file, "You mend the net.")
+    file.changed(urgent=True)
+    written()
+
+    assert set(known(opened(folder))) == {"You mend the net.", "You keep the fire."}
+    assert file.close(DEADLINE)
+
+
 def test_changes_after_the_interval_are_written(folder: Path, written: Callable[[], None]) -> None:
     """Without an end, each interval writes what has changed in it."""
     file = opened(folder, interval=0.0)

@@ -64,9 +64,7 @@ class Generation:
         if self.first_token_at is None:
             self.first_token_at = time.perf_counter()
         self.completion_tokens += 1
-        pieces = self.text.add(token) or (
-            Piece(self.text.channel, ""),
-        )  # without text, it has its place all the same
+        pieces = self.text.add(token) or (Piece(self.text.channel, ""),)  # without text, it has its place too
         return deltas(self.id, token, pieces, self.chooser.told(token))
 
     def refusal(self) -> ErrorResponse | None:

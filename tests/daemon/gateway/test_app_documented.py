@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from stoker.daemon.gateway.openapi_endpoints import ENDPOINTS
+from stoker.daemon.gateway.openapi.endpoints import ENDPOINTS
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
