@@ -16,11 +16,13 @@ from typing import TypeAlias
 import anyio
 import msgspec
 
+from ..ipc.errors import ErrorCode
 from ..ipc.messages import CountTokens, Delta, Finished, Generate, Progress, TokenCount
 from .admission import Admission, Limits, RequestFailed, Tally, Unavailable, Waiting
 from .link import RequestRefused, WorkerLink, WorkerLost
 from .mailbox import Mail
 from .readiness import Board
+from .records import Records, Row, short
 from .waiting_room import Ticket
 
 __all__ = [
@@ -76,6 +78,7 @@ class Dispatch:
         cause: Callable[[int], str | None] | None = None,
     ) -> None:
         self._admission = Admission(board, serving, last_words, limits, cause)
+        self.records = Records()
 
     def bound(self, limits: Limits) -> None:
         """Other bounds from now on."""
@@ -95,7 +98,8 @@ class Dispatch:
         worker is ready in time or too many were lost, and `RequestFailed` if the worker refuses the request, or
         if the request ends workers.
         """
-        counted = _Counted(self._serve(_with_seed(body)), self.tally)
+        row = self.records.open()
+        counted = _Counted(self._serve(_with_seed(body), row), self.tally, self.records, row)
         try:
             yield counted
         finally:
@@ -133,7 +137,7 @@ class Dispatch:
             self._admission.lost(ticket, loss)
         return None
 
-    async def _serve(self, body: Generate) -> AsyncGenerator[Output, None]:
+    async def _serve(self, body: Generate, row: Row) -> AsyncGenerator[Output, None]:
         # No cancel scope is open at a `yield`: it would end in another task than it began in.
         admission = self._admission
         emitted = list(body.emitted)
@@ -147,6 +151,7 @@ class Dispatch:
                 try:
                     async with _link(ticket).ask(_resumed(body, emitted)) as (_, mailbox):
                         ticket.case.sent = True
+                        row.given(_link(ticket).generation)
                         output: Output | None = None
                         while not isinstance(output, Finished):
                             output = _output(await mailbox.get(), started=started)
@@ -167,9 +172,11 @@ class Dispatch:
 class _Counted:
     """The outputs of one request, and its place in the tally from the first look to the end."""
 
-    def __init__(self, outputs: AsyncGenerator[Output, None], tally: Tally) -> None:
+    def __init__(self, outputs: AsyncGenerator[Output, None], tally: Tally, records: Records, row: Row) -> None:
         self._outputs = outputs
         self._tally = tally
+        self._records = records
+        self._row = row
         self._finished = False
         self._failed = False
         tally.running += 1
@@ -180,10 +187,12 @@ class _Counted:
     async def __anext__(self) -> Output:
         try:
             output = await anext(self._outputs)
-        except (Unavailable, RequestFailed):
+        except (Unavailable, RequestFailed) as error:
             self._failed = True
+            self._row.cause = short(_cause(error))
             raise
         self._finished = isinstance(output, Finished)
+        _note(self._row, output)
         return output
 
     async def aclose(self) -> None:
@@ -192,7 +201,29 @@ class _Counted:
         self._tally.served += self._finished
         self._tally.failed += self._failed
         self._tally.cancelled += not (self._finished or self._failed)
+        self._records.close(self._row, "served" if self._finished else "failed" if self._failed else "cancelled")
         await self._outputs.aclose()
+
+
+def _note(row: Row, output: Output) -> None:
+    match output:
+        case Delta():  # the first, for it comes most often by far
+            row.tokens(len(output.tokens))
+        case PrefillProgress(done, total):
+            row.prefill(done, total)
+        case Started(cached, total):
+            row.admitted(total, cached)
+        case Waiting():
+            row.waits(output.ahead)
+        case Finished(usage=usage):
+            row.finished(usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)
+
+
+def _cause(error: Unavailable | RequestFailed) -> str:
+    """Why it failed. What a worker says of a request may quote it, so that only the kind of it is kept."""
+    if isinstance(error, Unavailable):
+        return error.reason.partition("; the last: ")[0]
+    return ErrorCode(error.code).name.lower() if error.code in {*ErrorCode} else str(error.code)
 
 
 def _link(ticket: Ticket) -> WorkerLink:

@@ -44,6 +44,7 @@ from .environment import OPENBLAS_REMEDY, find_openblas
 from .figures import WorkerFigures, worker_status
 from .gateway import Access, Keys, runner
 from .history import DEPARTURES_KEPT, Chronicle, History, read_history
+from .insight import Insight
 from .life import Launch, Life, WorkerLife
 from .lifecycle import Event
 from .memory import footprint, watch_memory
@@ -114,6 +115,7 @@ class Service:
             derived.limits(settings),
             lambda generation: cause_of(generation, self.supervisor.departures),
         )
+        self.insight = Insight.over(self.board, self.dispatch.records, lambda: self.supervisor.departures)
         self._figures = WorkerFigures(lambda: self.supervisor.serving)
         self._prefixes = self._known_prefixes()
 
@@ -145,7 +147,7 @@ class Service:
         """
         runtime = private_directory(self._settings.runtime_dir)
         control = self._settings.control_socket
-        with single_instance(control.with_name(f"{control.name}.lock")):
+        with single_instance(control.with_name(f"{control.name}.lock")), self.insight.journal.listening():
             listener = listen(control)
             try:
                 async with anyio.create_task_group() as outer:

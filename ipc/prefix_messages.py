@@ -191,3 +191,5 @@ class StoreFigures(msgspec.Struct, frozen=True, kw_only=True):
     restored: int
     notes: tuple[str, ...] = ()
     """What is not saved, rejected or set aside, each with its reason."""
+    quarantined: int = 0
+    """Set aside: damaged and deleted, or suspected of a worker's death."""

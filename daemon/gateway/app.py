@@ -17,11 +17,12 @@ from .keys import demanding_key
 from .manners import BadFraming, before_the_handler, check_encoding, check_framing, no_continue
 from .openai.endpoints import OpenAI
 from .openapi.document import OpenAPI
+from .page.live import LivePage
 from .pages import Pages
 from .responses.endpoints import Responses
 from .sse import STREAM, EventStream
 
-APIS = (OpenAI, Responses, Anthropic, OpenAPI, Pages)
+APIS = (OpenAI, Responses, Anthropic, OpenAPI, Pages, LivePage)
 """What serves; each has endpoints over one backend."""
 
 BODY_LIMIT = 32 * 1024 * 1024
@@ -49,7 +50,10 @@ def application(backend: Backend) -> web.Application:
     app.on_response_prepare.append(cors.Label(access.origins))
     app.on_response_prepare.append(_sign)
     for api in APIS:
-        app.add_routes(map(_unexpecting, api(backend).routes()))
+        served = api(backend)
+        app.add_routes(map(_unexpecting, served.routes()))
+        if isinstance(served, LivePage):
+            app.on_shutdown.append(served.close)
     return app
 
 

@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from ...ipc.control_messages import Readiness, StatusReport
-from ...ipc.messages import CountTokens, Generate
+from ...ipc.control_messages import Readiness, RewarmReport, StatusReport
+from ...ipc.messages import CountTokens, Generate, WarmPrefix
 from ..dispatch import Output
+from ..insight import Insight
 from .keys import Access
 
 
@@ -35,6 +36,9 @@ class Snapshots(Protocol):
     @property
     def current(self) -> Readiness:
         """The latest snapshot; costs nothing."""
+
+    def watch(self) -> AsyncIterator[Readiness]:
+        """The current snapshot and all that follow."""
 
 
 class Models(Protocol):
@@ -76,5 +80,15 @@ class Backend(Protocol):
     def access(self) -> Access:
         """Who may use the API."""
 
+    @property
+    def insight(self) -> Insight:
+        """What the daemon observes of itself."""
+
     async def status(self) -> StatusReport:
         """Everything the daemon knows."""
+
+    async def restart(self, *, cold: bool) -> None:
+        """Begin to replace the worker. May raise `steward.Refusal`."""
+
+    async def rewarm(self, prompts: tuple[WarmPrefix, ...]) -> RewarmReport:
+        """Warm again; returns when done. May raise `steward.Refusal`."""

@@ -12,8 +12,11 @@ from aiohttp.typedefs import Handler, Middleware
 
 from .errors import ApiError
 
-ALWAYS_OPEN = frozenset({"/livez"})
-"""That the process answers tells nobody anything."""
+ALWAYS_OPEN = frozenset({"/", "/livez"})
+"""That the process answers tells nobody anything; nor does the page, to whom it asks for a key."""
+
+OPEN_FOLDER = "/assets/"
+"""The page's own files."""
 
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="stoker"'}
 
@@ -63,11 +66,16 @@ def demanding_key(access: Access) -> Middleware:
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if access.keys and request.path not in free:
+        if access.keys and request.path not in free and not request.path.startswith(OPEN_FOLDER):
             _demand(access.keys, list(_given(request)))
         return await handler(request)
 
     return check
+
+
+def may_ask(access: Access, request: web.Request) -> bool:
+    """Whether the request has a key, or needs none."""
+    return not access.keys or access.keys.fit(list(_given(request)))
 
 
 def _demand(keys: Keys, given: list[str]) -> None:

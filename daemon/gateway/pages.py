@@ -7,39 +7,29 @@ while requests are served at once, `/status` tells the rest.
 from __future__ import annotations
 
 import html
+from string import Template
 
 import msgspec
-from aiohttp import web
+from aiohttp import hdrs, web
 
-from ...ipc.control_messages import Readiness
+from ..metrics import CONTENT_TYPE
 from .backend import Backend
 from .errors import whole_seconds
+from .keys import may_ask
+from .page.assets import Assets, template
+from .page.words import Headline, headline
 
 _NO_STORE = {"Cache-Control": "no-store"}
 _PAGE_HEADERS = {
     **_NO_STORE,
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
-    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
 }
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<title>Stoker: {phase}</title>
-<style>body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 40rem; margin: 3rem auto; padding: 0 1rem }}</style>
-<h1>Stoker</h1>
-<p>Phase: <strong>{phase}</strong>{warm}{reason}</p>
-<p>Model: {model}</p>
-<p>Send OpenAI requests to <code>{base}/v1</code>, and Anthropic's to <code>{base}</code>.</p>
-<ul>
-<li><code>POST /v1/chat/completions</code>
-<li><code>POST /v1/messages</code>
-<li><a href="/v1/models"><code>GET /v1/models</code></a>
-<li><a href="/status"><code>GET /status</code></a>
-<li><a href="/readyz"><code>GET /readyz</code></a>
-<li><a href="/livez"><code>GET /livez</code></a>
-</ul>
-"""
+LOCKED = Headline("Locked", "This daemon was configured with API keys.", "idle")
 
 
 class Life(msgspec.Struct, frozen=True):
@@ -53,6 +43,8 @@ class Pages:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+        self._assets = Assets()
+        self._template = Template(template())
 
     def routes(self) -> list[web.RouteDef]:
         """Where the pages are."""
@@ -61,6 +53,8 @@ class Pages:
             web.get("/livez", self.live),
             web.get("/readyz", self.ready),
             web.get("/status", self.status),
+            web.get("/metrics", self.metrics),
+            web.get("/assets/{name}", self._assets.serve),
         ]
 
     async def live(self, _request: web.Request) -> web.Response:
@@ -80,9 +74,23 @@ class Pages:
         """Everything that `stoker status` shows."""
         return _state(await self._backend.status())
 
+    async def metrics(self, _request: web.Request) -> web.Response:
+        """For Prometheus; costs nothing until it is asked."""
+        body = self._backend.insight.metrics.exposition(await self._backend.status())
+        return web.Response(body=body, headers={**_NO_STORE, hdrs.CONTENT_TYPE: CONTENT_TYPE})
+
     async def front(self, request: web.Request) -> web.Response:
-        """A page for whoever opens the address in a browser."""
-        text = _page(self._backend.board.current, self._backend.models.id, f"http://{request.host}")
+        """A page for whoever opens the address in a browser. Its script asks for all else, and for a key."""
+        known = may_ask(self._backend.access, request)
+        words = headline(self._backend.board.current) if known else LOCKED
+        fields = {
+            "title": words.title,
+            "detail": words.detail,
+            "tone": words.tone,
+            "model": self._backend.models.id if known else "not told",
+            "base": f"http://{request.host}",
+        }
+        text = self._template.substitute({name: html.escape(value) for name, value in fields.items()})
         return web.Response(text=text, content_type="text/html", headers=_PAGE_HEADERS)
 
 
@@ -92,14 +100,4 @@ def _state(document: msgspec.Struct, status: int = 200) -> web.Response:
         body=msgspec.json.encode(document),
         content_type="application/json",
         headers=_NO_STORE,
-    )
-
-
-def _page(readiness: Readiness, model: str | None, base: str) -> str:
-    return _PAGE.format(
-        phase=html.escape(readiness.phase),
-        warm=", warm" if readiness.warm else "",
-        reason=f" ({html.escape(readiness.reason)})" if readiness.reason else "",
-        model=html.escape(model or "none loaded yet"),
-        base=html.escape(base),
     )

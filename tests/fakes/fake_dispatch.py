@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,8 +12,11 @@ import anyio
 
 from stoker.daemon.dispatch import Output, Started
 from stoker.daemon.gateway.keys import Access
-from stoker.ipc.control_messages import Rates, Readiness, RequestCounts, StatusReport, WarmupStatus
-from stoker.ipc.messages import CountTokens, Delta, Finished, Generate, Usage
+from stoker.daemon.insight import Insight
+from stoker.daemon.readiness import Board
+from stoker.daemon.records import Records
+from stoker.ipc.control_messages import Rates, Readiness, RequestCounts, RewarmReport, StatusReport, WarmupStatus
+from stoker.ipc.messages import CountTokens, Delta, Finished, Generate, Usage, WarmPrefix
 
 STARTED = Started(cached_tokens=7, prompt_tokens=9)
 USAGE = Usage(prompt_tokens=9, completion_tokens=3, cached_tokens=7)
@@ -106,6 +110,16 @@ class FakeModels:
 class FakeBoard:
     current: Readiness = READY
 
+    async def watch(self) -> AsyncIterator[Readiness]:
+        """This snapshot, and never another."""
+        yield self.current
+        await anyio.sleep_forever()
+
+
+def observing(readiness: Readiness) -> Insight:
+    """The insight of a daemon that nothing happens to."""
+    return Insight.over(Board(readiness, time.monotonic), Records())
+
 
 @dataclass
 class FakeBackend:
@@ -116,6 +130,20 @@ class FakeBackend:
     models: FakeModels = field(default_factory=FakeModels)
     host: str = "127.0.0.1"
     access: Access = field(default_factory=Access)
+    insight: Insight = field(default_factory=lambda: observing(READY))
+    restarts: list[bool] = field(default_factory=list)
+    rewarms: int = 0
+
+    async def restart(self, *, cold: bool) -> None:
+        """Remember it."""
+        self.restarts.append(cold)
+
+    async def rewarm(self, prompts: tuple[WarmPrefix, ...]) -> RewarmReport:
+        """Remember it, and say that it went well."""
+        self.rewarms += 1
+        return RewarmReport(
+            outcome="succeeded", seconds=0.4, reason=None, prefixes=self.board.current.warmup.prefixes
+        )
 
     async def status(self) -> StatusReport:
         """A report with the board's snapshot in it."""

@@ -103,7 +103,8 @@ JUNK: Sequence[Json] = (
 """Values for any place; some are no JSON, which Python writes all the same."""
 
 METHODS = ("GET", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS")
-PATHS = ("/", "/livez", "/readyz", "/status", "/openapi.json", "/v1/models", "/v1/models/default", "/v1/models/%ff",
+PATHS = ("/", "/livez", "/metrics", "/assets/page.js", "/actions/rewarm", "/actions/restart", "/readyz", "/status",
+         "/openapi.json", "/v1/models", "/v1/models/default", "/v1/models/%ff",
          "/v1/responses/x", "/v1/responses/x/cancel", "/v1/nothing", "/v1", "/v1/chat/completions/", "//", "/%00",
          "/v1/messages/x", "/v1/models/a/b?c=d", "/v1/models/")  # fmt: skip
 HEADERS = (

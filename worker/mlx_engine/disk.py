@@ -243,6 +243,7 @@ class Disk:
             saved=now.saved,
             restored=now.restored,
             notes=tuple(troubles),
+            quarantined=len(now.quarantined),
         )
 
     def close(self, seconds: float) -> None:

@@ -19,7 +19,7 @@ from ..anthropic.errors import ErrorDocument as AnthropicError
 from ..anthropic.errors import is_anthropic
 from ..backend import Backend
 from ..errors import ErrorDocument as OpenAIError
-from .endpoints import ENDPOINTS, HTML, JSON, Body, Endpoint
+from .endpoints import ENDPOINTS, JSON, Body, Endpoint
 
 Json: TypeAlias = dict[str, Any]
 
@@ -140,8 +140,8 @@ def _responses(endpoint: Endpoint, names: _Names) -> Json:
 
 
 def _good(endpoint: Endpoint, names: _Names) -> Json | None:
-    if endpoint.media == HTML:
-        return {"description": "The page.", "content": {HTML: {"schema": {"type": "string"}}}}
+    if endpoint.media != JSON:
+        return {"description": "The answer.", "content": {endpoint.media: {"schema": {"type": "string"}}}}
     if endpoint.path == PATH:
         return {"description": "The document.", "content": {JSON: {"schema": {"type": "object"}}}}
     if endpoint.answer is None:

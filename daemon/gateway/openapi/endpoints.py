@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from ....ipc.control_messages import Readiness, StatusReport
+from ....ipc.control_messages import Accepted, Readiness, RewarmReport, StatusReport
 from ..anthropic import types as anthropic_types
 from ..openai import answer as openai_answer
 from ..openai import completions as openai_completions
@@ -21,6 +21,8 @@ from ..responses import types as responses_types
 Body: TypeAlias = type[msgspec.Struct]
 
 HTML = "text/html"
+TEXT = "text/plain"
+EVENTS = "text/event-stream"
 JSON = "application/json"
 
 
@@ -117,5 +119,10 @@ ENDPOINTS = (
     ),
     Endpoint("GET", "/status", "Everything that the daemon knows", STOKER, StatusReport),
     Endpoint("GET", "/openapi.json", "This document", STOKER),
+    Endpoint("GET", "/metrics", "Metrics in Prometheus' text format", STOKER, media=TEXT),
     Endpoint("GET", "/", "A page for people", STOKER, media=HTML),
+    Endpoint("GET", "/assets/{name}", "The page's files", STOKER),
+    Endpoint("GET", "/events", "What the page shows, as it happens", STOKER, media=EVENTS),
+    Endpoint("POST", "/actions/rewarm", "Warm again; for the page only", STOKER, RewarmReport),
+    Endpoint("POST", "/actions/restart", "Replace the worker; for the page only", STOKER, Accepted),
 )

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 
 KEY = "sk-local-0123456789"
 CHAT = "/v1/chat/completions"
-PROTECTED = ("/", "/readyz", "/status", "/v1/models", "/v1/models/default", "/nothing")
+PROTECTED = ("/readyz", "/status", "/metrics", "/v1/models", "/v1/models/default", "/nothing")
 
 
 def locked(*open_endpoints: str) -> FakeBackend:
@@ -138,3 +138,34 @@ def test_keys_are_not_kept() -> None:
     keys = Keys([KEY])
 
     assert KEY not in repr(Access(keys)) + repr(vars(keys))
+
+
+async def test_page_without_a_key_says_nothing_of_the_daemon() -> None:
+    """The page itself comes without a key, since it asks for one; it tells neither phase nor model before."""
+    page = (await get("/")).body.decode()
+
+    assert "Locked" in page
+    assert "Ready" not in page
+    assert "SmolLM2" not in page
+    assert "SmolLM2" in (await get("/", ("X-Api-Key", KEY))).body.decode()
+
+
+@pytest.mark.parametrize("path", ["/assets/page.js", "/assets/page.css", "/assets/uplot.js"])
+async def test_pages_files_need_no_key(path: str) -> None:
+    """What the page is made of is no secret."""
+    assert (await get(path)).status == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/events"), ("POST", "/actions/rewarm"), ("POST", "/actions/restart")]
+)
+async def test_page_needs_a_key_for_all_else(method: str, path: str) -> None:
+    """Neither what the page shows nor what it does is open."""
+    reply = await exchange(locked(), method, path)
+
+    assert reply.status == 401
+
+
+async def test_metrics_may_be_open() -> None:
+    """A scraper without a key is served where `open_endpoints` says so."""
+    assert (await get("/metrics", backend=locked("/metrics"))).status == 200

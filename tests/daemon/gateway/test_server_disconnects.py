@@ -18,11 +18,12 @@ import pytest
 
 from stoker.daemon.dispatch import Dispatch, Limits
 from stoker.daemon.gateway.keys import Access
+from stoker.daemon.insight import Insight
 from stoker.daemon.lifecycle import Greeted, Phase, State
 from stoker.daemon.link import WorkerLink
 from stoker.daemon.readiness import NOTHING_YET, Board, describe
-from stoker.ipc.control_messages import StatusReport
-from stoker.ipc.messages import Figures, Statistics
+from stoker.ipc.control_messages import RewarmReport, StatusReport
+from stoker.ipc.messages import Figures, Statistics, WarmPrefix
 from tests.fakes.fake_dispatch import FakeBackend, FakeModels
 from tests.fakes.http import Address, chat, connected, serving
 from tests.fakes.living import Live
@@ -55,6 +56,13 @@ class Real:
 
     def __post_init__(self) -> None:
         self.dispatch = Dispatch(self.board, lambda: self.link, lambda: (), Limits(max_waiting=1000))
+        self.insight = Insight.over(self.board, self.dispatch.records)
+
+    async def restart(self, *, cold: bool) -> None:
+        raise NotImplementedError
+
+    async def rewarm(self, prompts: tuple[WarmPrefix, ...]) -> RewarmReport:
+        raise NotImplementedError
 
     async def status(self) -> StatusReport:
         return await FakeBackend().status()

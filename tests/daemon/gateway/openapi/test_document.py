@@ -78,7 +78,7 @@ def test_streams_are_told() -> None:
         path for _, path, operation in OPERATIONS if "text/event-stream" in str(operation["responses"].get("200"))
     }
 
-    assert streams == {"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"}
+    assert streams == {"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/events"}
 
 
 def test_fields_come_from_the_types() -> None:

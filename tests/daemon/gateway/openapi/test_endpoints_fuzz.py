@@ -39,6 +39,7 @@ FITTING, NEARLY_FITTING = schemathesis.GenerationMode.POSITIVE, schemathesis.Gen
 
 schema = schemathesis.openapi.from_dict(json.loads(json.dumps(document())))
 OPERATIONS = [found.ok() for found in schema.get_all_operations() if isinstance(found, Ok)]
+OPERATIONS = [operation for operation in OPERATIONS if operation.path != "/events"]  # it has no end
 KINDS = [(operation, FITTING) for operation in OPERATIONS] + [
     (operation, NEARLY_FITTING)
     for operation in OPERATIONS
