@@ -111,7 +111,7 @@ async def test_current_is_the_newest() -> None:
 
 
 async def test_listener_is_called_after_each_publishing() -> None:
-    """A listener finds the new snapshot in place, and is called for the same one again: deaths need not show in it."""
+    """A listener finds the new snapshot in place, and is called for the same one again: a death may not show."""
     board = Board(snapshot(0))
     heard: list[int] = []
     board.listen(lambda: heard.append(board.current.generation))
