@@ -28,11 +28,11 @@ class Address:
 
 
 @asynccontextmanager
-async def serving(backend: Backend) -> AsyncIterator[Address]:
-    """Serve `backend` on a free port."""
+async def serving(backend: Backend, port: int = 0) -> AsyncIterator[Address]:
+    """Serve `backend`, on a free port unless it is to be a certain one."""
     serve = runner(backend, shutdown_timeout=0.2)
     await serve.setup()
-    await web.TCPSite(serve, "127.0.0.1", 0).start()
+    await web.TCPSite(serve, "127.0.0.1", port, reuse_address=True).start()
     try:
         yield Address(serve.addresses[0][1])
     finally:

@@ -34,7 +34,7 @@ const told = {
     write("model", data.model);
     write("base", `${data.http}/v1`);
     $("ask").hidden = true;
-    $("hero").hidden = $("actions").hidden = $("live").hidden = false;
+    $("facts").hidden = $("actions").hidden = $("live").hidden = false;
     charts ??= { speed: new Speed(), first: new FirstToken() };
     charts.speed.begin(data.decoded, data.prefilled);
     charts.first.begin();
@@ -61,7 +61,7 @@ const told = {
     write("now-decoded", `${data.decoded}`);
     write("now-prefilled", `${data.prefilled}`);
     // What came just before this page did is told twice.
-    const ended = data.ended.filter((record) => record.number > (records.at(-1)?.number ?? 0) || !records.some((old) => old.number === record.number));
+    const ended = data.ended.filter((record) => !records.some((old) => old.number === record.number));
     const lines = data.lines.filter((line) => line.number > lastLine);
     if (ended.length) {
       records = [...records, ...ended].slice(-200);
@@ -88,8 +88,11 @@ const stream = new Stream({
   locked() {
     const tried = key.get();
     key.drop();
-    $("hero").hidden = $("actions").hidden = $("live").hidden = true;
+    $("facts").hidden = $("actions").hidden = $("live").hidden = true;
     $("ask").hidden = false;
+    $("hero").dataset.tone = "idle";
+    write("title", "Locked");
+    write("detail", "This daemon was configured with API keys.");
     linked("off", "locked");
     if (tried) notice("That key is not one of this daemon's.", "bad");
     $("key").focus();

@@ -110,7 +110,7 @@ export function showMemory(sample) {
     const fill = element("span", { "data-tone": value > 0.95 * limit ? "care" : "idle" });
     fill.style.width = `${Math.min(100, (100 * value) / Math.max(1, limit))}%`;
     const meter = element("div", { class: "track", role: "meter", "aria-valuemin": 0, "aria-valuemax": limit, "aria-valuenow": value, "aria-valuetext": label, "aria-label": name }, fill);
-    return [element("div", {}, element("div", { class: "pair" }, element("dt", {}, name), element("dd", {}, `${bytes(value)} of ${bytes(limit)}`)), element("dd", {}, meter))];
+    return [element("div", {}, element("dt", {}, name), element("dd", {}, `${bytes(value)} of ${bytes(limit)}`), element("dd", {}, meter))];
   };
   $("meters").replaceChildren(
     ...bar("Prefixes in memory", sample.cache?.bytes, sample.cache?.limit_bytes),

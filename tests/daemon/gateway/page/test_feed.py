@@ -115,15 +115,14 @@ async def test_sample_is_made_once_for_all(feed: Feed, monkeypatch: pytest.Monke
 
 async def test_nothing_runs_while_nobody_watches(feed: Feed, backend: Shown) -> None:
     """With the first viewer the sampling begins, with the last one it ends."""
-    assert feed._tasks == []
+    assert not feed._tasks
     one, _ = await feed.join()
     two, _ = await feed.join()
-    assert len(feed._tasks) == 2
     feed.leave(one)
     assert len(feed._tasks) == 2
     feed.leave(two)
 
-    assert feed._tasks == []
+    assert not feed._tasks
     assert feed.viewers == 0
 
 

@@ -1,0 +1,231 @@
+"""The status page in a real browser: content, life, buttons, and that everybody can use it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from stoker.daemon.gateway.keys import Access, Keys
+from stoker.ipc.control_messages import ProgressStatus
+from tests.fakes.http import serving
+from tests.fakes.page_stage import Shown, afternoon
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+DEADLINE = 20_000.0
+"""Milliseconds for anything to appear."""
+
+SIZES = ((1280, 900), (768, 1000), (400, 900))
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium: apt-get install chromium"),
+]
+
+
+@pytest.fixture(scope="module")
+def driver() -> Iterator[Any]:
+    with playwright.sync_playwright() as driver:
+        yield driver
+
+
+@pytest.fixture(scope="module")
+def chromium(driver: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    context = launched(driver, tmp_path_factory.mktemp("profile"))
+    yield context
+    context.close()
+
+
+def launched(driver: Any, profile: Path, **more: Any) -> Any:
+    """The system's browser with an empty profile; playwright adds `--headless`."""
+    context = driver.chromium.launch_persistent_context(
+        profile, executable_path=CHROMIUM, args=FLAGS, viewport={"width": 1280, "height": 900}, **more
+    )
+    context.set_default_timeout(DEADLINE)
+    return context
+
+
+@pytest.fixture
+def portal() -> Iterator[BlockingPortal]:
+    """The event loop of the gateway, beside the test's own thread."""
+    with start_blocking_portal() as portal:
+        yield portal
+
+
+@pytest.fixture
+def backend(portal: BlockingPortal) -> Shown:
+    return portal.call(afternoon)
+
+
+@pytest.fixture
+def url(portal: BlockingPortal, backend: Shown) -> Iterator[str]:
+    with portal.wrap_async_context_manager(serving(backend)) as address:
+        yield address.url
+
+
+@pytest.fixture
+def page(chromium: Any, url: str) -> Iterator[Any]:
+    """The page, live; anything that it complains of fails the test."""
+    complaints: list[str] = []
+    page = chromium.new_page()
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.goto(url)
+    page.wait_for_selector("#live:not([hidden])")
+    yield page
+    page.close()
+    assert not [text for text in complaints if "Failed to load resource" not in text]
+
+
+def text(page: Any, selector: str) -> str:
+    return str(page.inner_text(selector))
+
+
+def wait_for(page: Any, selector: str, pattern: str) -> None:
+    """Until the element's text contains what the pattern says."""
+    playwright.expect(page.locator(selector)).to_contain_text(re.compile(pattern), timeout=DEADLINE)
+
+
+def test_page_shows_the_daemon(page: Any) -> None:
+    """Headline, figures, requests, prefixes, phases and log are there."""
+    wait_for(page, "#inhand", "waiting, 0 ahead")
+
+    assert text(page, "#title") == "Ready and warm"
+    assert "Qwen3-30B-A3B-Instruct-4bit" in text(page, "#facts")
+    assert page.locator("#inhand progress").get_attribute("max") == "14230"
+    assert "3 workers in a row were lost" in text(page, "#ended")
+    assert "18,214" in text(page, "#prefixes")
+    assert "crashed with SIGABRT" in text(page, "#phases")
+    assert "reason=crashed with SIGABRT" in text(page, "#log")
+    assert "1.3 GiB of 2.0 GiB" in text(page, "#meters")
+    assert page.locator(".chart canvas").count() == 2
+    assert "half took at most" in page.locator("#first").get_attribute("aria-label")
+
+
+def test_page_follows_the_daemon(page: Any, portal: BlockingPortal, backend: Shown) -> None:
+    """A transition, progress, and a request that ends are shown without a reload."""
+    progress = ProgressStatus(stage="warm", done=900, total=1800, name="system")
+    portal.call(
+        lambda: backend.publish(
+            ready=False, phase="warming", warm=False, generation=4, since=time.time(), progress=progress
+        )
+    )
+    wait_for(page, "#title", "^Warming$")
+    wait_for(page, "#progress-text", "system: 900 of 1,800 tokens")
+
+    records = backend.insight.records
+    portal.call(lambda: records.close(records.live[0], "served"))
+    wait_for(page, "#ended", "1,012")
+    assert page.title() == "Stoker: Warming"
+
+
+def test_buttons_do_what_they_say(page: Any, backend: Shown) -> None:
+    """Rewarm and Restart reach the daemon, and the page says how it went."""
+    page.get_by_role("button", name="Rewarm").click()
+    wait_for(page, "#notice", "Rewarm succeeded: 3 prefixes, 24,456 tokens, 0.40 s")
+    page.get_by_role("button", name="Restart").click()
+    wait_for(page, "#notice", "A new worker takes over")
+
+    assert (backend.rewarms, backend.restarts) == (1, [False])
+
+
+def test_buttons_work_by_keyboard(page: Any, backend: Shown) -> None:
+    """The first stop of the Tab key is a button, and its focus can be seen."""
+    page.keyboard.press("Tab")
+    outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    page.keyboard.press("Enter")
+    wait_for(page, "#notice", "Rewarm succeeded")
+
+    assert outline == "solid"
+    assert backend.rewarms == 1
+
+
+def test_page_asks_for_the_key(chromium: Any, portal: BlockingPortal) -> None:
+    """With API keys the page asks, says when a key is wrong, and keeps it for the tab only."""
+    backend = portal.call(afternoon)
+    backend.access = Access(Keys(["sk-right"]))
+    with portal.wrap_async_context_manager(serving(backend)) as address:
+        page = chromium.new_page()
+        page.goto(address.url)
+        page.get_by_label("This daemon asks for an API key").fill("sk-wrong")
+        page.keyboard.press("Enter")
+        wait_for(page, "#notice", "That key is not one")
+        assert axe.Axe().run(page).violations_count == 0
+        page.get_by_label("This daemon asks for an API key").fill("sk-right")
+        page.keyboard.press("Enter")
+        wait_for(page, "#title", "Ready and warm")
+        page.get_by_role("button", name="Restart").click()
+        wait_for(page, "#notice", "A new worker takes over")
+        kept = page.evaluate("[sessionStorage.length, localStorage.length, document.cookie]")
+        page.close()
+
+    assert kept == [1, 0, ""]
+
+
+def test_page_comes_back(chromium: Any, portal: BlockingPortal) -> None:
+    """When the daemon goes the page says so; when it is there again the page is live by itself."""
+    backend = portal.call(afternoon)
+    with portal.wrap_async_context_manager(serving(backend)) as address:
+        page = chromium.new_page()
+        page.goto(address.url)
+        wait_for(page, "#link", "^live$")
+    wait_for(page, "#link", "away")
+    assert page.get_by_role("button", name="Restart").is_disabled()
+    with portal.wrap_async_context_manager(serving(backend, port=address.port)):
+        wait_for(page, "#link", "^live$")
+        page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_everybody_can_use_the_page(page: Any, scheme: str, size: tuple[int, int]) -> None:
+    """At each size, light and dark, axe finds no violation, and nothing is wider than the window."""
+    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    page.set_viewport_size({"width": size[0], "height": size[1]})
+    wait_for(page, "#inhand", "waiting, 0 ahead")
+    found = axe.Axe().run(page)
+
+    assert found.violations_count == 0, found.generate_report()
+    assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+
+
+@pytest.mark.parametrize("phase", ["warming", "backoff", "failed", "down"])
+def test_everybody_can_read_each_phase(page: Any, portal: BlockingPortal, backend: Shown, phase: str) -> None:
+    """The colours of every headline have contrast enough."""
+    before = text(page, "#title")
+    portal.call(lambda: backend.publish(ready=False, phase=phase, warm=False, since=time.time(), reason="a crash"))
+    playwright.expect(page.locator("#title")).not_to_have_text(before, timeout=DEADLINE)
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        found = axe.Axe().run(page)
+        assert found.violations_count == 0, found.generate_report()
+
+
+def test_page_reads_without_javascript(driver: Any, tmp_path: Path, url: str) -> None:
+    """Where no script runs, the headline is still there, and the rest is told how to get."""
+    context = launched(driver, tmp_path, java_script_enabled=False)
+    page = context.new_page()
+    page.goto(url)
+    headline, body = text(page, "#title"), text(page, "main")
+    context.close()
+
+    assert headline == "Ready and warm"
+    assert "Without JavaScript this is all" in body
