@@ -19,7 +19,8 @@ MOST = 1.3
 METHOD = (
     f"{PREFIXES} prompts in the configuration (`[[warmup]]`), computed and saved once. Then, in turns: the floor, a "
     "bare Python that imports mlx-lm and loads the same model; and `restart` over the control socket, from the order "
-    "to the ready of the next generation, all prefixes warm. Its parts are the phases that `watch` pushes."
+    "to the ready of the next generation, all prefixes warm. Where memory allows two workers the old one serves till "
+    "then; else there are phases in between, as `watch` pushes them."
 )
 
 
@@ -89,7 +90,7 @@ def loaded_section(found: Loaded) -> Section:
         rows=(
             ("bare process, model loaded", str(floor), ""),
             (what, str(whole), str(ratio)),
-            *((f"- {name}", str(one), "") for name, one in series.items()),
+            *((f"- {name}", str(one), "") for name, one in series.items() if len(series) > 1),
         ),
         data={"floor": floor.data(), "restart": whole.data(), "tokens": found.tokens, "to_floor": ratio.data()},
         checks=(

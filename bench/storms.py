@@ -26,8 +26,12 @@ SETTINGS = {
     "STOKER_RESUME_ATTEMPTS": "20",
     "STOKER_MAX_WAITING": "10000",
     "STOKER_STOP_GRACE_SEC": "2",
+    "STOKER_FIRST_TOKEN_TIMEOUT_SEC": "10",
+    "STOKER_NEXT_TOKEN_TIMEOUT_SEC": "5",
+    "STOKER_PROBE_INTERVAL_SEC": "5",
 }
-"""What a storm needs: a thousand kills are no crash loop here, and nobody waits between two of them."""
+"""What a storm needs: a thousand kills are no crash loop here, nobody waits between two of them, and a worker that is
+stopped is noticed in seconds."""
 
 SETTLE = 1.0
 """Seconds of calm before what the daemon holds is counted."""

@@ -159,6 +159,9 @@ class Dispatch:
                             if isinstance(output, Delta):
                                 emitted.extend(output.tokens)
                                 admission.advance(ticket, len(output.tokens))
+                            elif isinstance(output, Finished):
+                                for held in output.held:
+                                    yield held
                             yield output
                         return
                 except RequestRefused as refusal:

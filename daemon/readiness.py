@@ -111,17 +111,19 @@ class Board:
         return self._as_of_now(self._node)
 
     def publish(self, readiness: Readiness, retry_at: float | None = None) -> None:
-        """Make a snapshot the current one. The same as the current one again wakes nobody."""
-        if readiness == self._node.value and retry_at == self._node.retry_at:
-            return
-        old, self._node = self._node, _Node(readiness, retry_at)
-        old.next = self._node
-        old.superseded.set()
+        """Make a snapshot the current one. The same as the current one again wakes nobody who watches."""
+        if readiness != self._node.value or retry_at != self._node.retry_at:
+            old, self._node = self._node, _Node(readiness, retry_at)
+            old.next = self._node
+            old.superseded.set()
         for listener in self._listeners:
             listener()
 
     def listen(self, listener: Callable[[], None]) -> None:
-        """Have a function called after each new snapshot, for good. It must neither raise nor wait."""
+        """Have a function called after each publishing, for good. It must neither raise nor wait.
+
+        Also when the snapshot is the same: a retired worker's death, for one, changes nothing in it.
+        """
         self._listeners.append(listener)
 
     def watch(self) -> Watch:

@@ -185,6 +185,9 @@ class Finished(Result, frozen=True, kw_only=True):
     """The stop text that was found; None where the model itself ended."""
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0
+    held: tuple[Delta, ...] = ()
+    """What else was held back, to be told before `text`; without tokens. In one message with the result, so that a
+    worker that dies has told all of it or nothing."""
 
 
 class TokenCount(Result, frozen=True, kw_only=True):

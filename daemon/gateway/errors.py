@@ -150,7 +150,10 @@ def _failed(error: RequestFailed) -> ApiError:
         return ApiError(400, message, param=error.data.field or "messages", code=code)
     if error.code == ErrorCode.INSUFFICIENT_MEMORY:
         return ApiError(503, message, code="insufficient_memory", retry_after=MEMORY_RETRY_AFTER)
-    return ApiError(500, message, code="generation_failed")
+    # The SDKs of OpenAI and Anthropic try a 500 again unless this header says no: a request that ends workers would
+    # be back at once.
+    headers = {} if error.data.retryable else {"x-should-retry": "false"}
+    return ApiError(500, message, code="generation_failed", headers=headers)
 
 
 @explained.register

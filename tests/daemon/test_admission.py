@@ -292,7 +292,7 @@ async def test_waits_for_the_verdict() -> None:
 
         assert here.causes is not None
         here.causes[1] = KILL
-        here.publish(Phase.READY, "news")
+        here.publish(Phase.READY)  # the same again: the death of a retired worker shows nowhere
         await settled()
         assert two.running == 1
 

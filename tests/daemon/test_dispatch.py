@@ -18,7 +18,7 @@ from stoker.daemon.lifecycle import Phase
 from stoker.daemon.outage import UNKNOWN_START
 from stoker.ipc.control_messages import RequestCounts
 from stoker.ipc.errors import ErrorCode
-from stoker.ipc.messages import Delta
+from stoker.ipc.messages import Delta, ToolCall
 from tests.fakes.dispatch_stage import WORDS, settled, stage
 from tests.fakes.fake_peer import FINISHED, GENERATE, linked
 
@@ -53,6 +53,20 @@ async def test_served_at_once() -> None:
         assert client.outputs[:2] == [Started(cached_tokens=7, prompt_tokens=9), PrefillProgress(done=9, total=9)]
         assert (client.tokens, client.outputs[-1]) == ([1, 2], FINISHED)
         assert here.counts == RequestCounts(served=1)
+
+
+async def test_what_was_held_back_comes_before_the_end() -> None:
+    """What a worker tells with its result is told like any delta, and the result is the last all the same."""
+    held = Delta(target=1, tokens=(), channel="tool", calls=(ToolCall(name="f", arguments="{}"),))
+    ended = msgspec.structs.replace(FINISHED, held=(held,))
+    async with stage() as here, linked() as (link, peer):
+        await here.serve(link)
+        client = await here.client()
+        target, _ = await peer.asked_to_generate()
+        await peer.answer(target, ended)
+        await settled()
+
+        assert client.outputs == [held, ended]
 
 
 async def test_leaving_early_cancels() -> None:

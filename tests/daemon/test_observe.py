@@ -54,10 +54,10 @@ def test_less_severe_events_are_left_out(tmp_path: Path) -> None:
 def test_libraries_warnings_are_in_the_log_too(tmp_path: Path) -> None:
     """What a library logs through `logging` is an event like ours, with its traceback in one line."""
     with logging_to(tmp_path, "info"):
-        logging.getLogger("asyncio").warning("slow %s", "callback", exc_info=ValueError("why"))
+        logging.getLogger("a.library").warning("slow %s", "callback", exc_info=ValueError("why"))
     (event,) = events(tmp_path)
 
-    assert (event["event"], event["logger"]) == ("slow callback", "asyncio")
+    assert (event["event"], event["logger"]) == ("slow callback", "a.library")
     assert "ValueError: why" in event["exception"]
 
 

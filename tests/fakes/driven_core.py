@@ -36,7 +36,7 @@ MOST_TURNS = 5000
 
 @dataclass
 class Answer:
-    """What came for one generation."""
+    """What came for one generation; what the result held back is among the deltas."""
 
     deltas: list[Delta] = field(default_factory=list)
     progress: list[Progress] = field(default_factory=list)
@@ -106,6 +106,7 @@ class DrivenCore:
                     answer.progress.append(progress)
                 case Response(id=target, result=result) if target == request_id:
                     answer.result = result
+                    answer.deltas += getattr(result, "held", ())
                 case ErrorResponse(id=target) if target == request_id:
                     answer.result = frame
                 case _:

@@ -15,7 +15,7 @@ import anyio
 import msgspec
 import pytest
 
-from stoker.daemon import link as link_module
+from stoker.daemon import mailbox
 from stoker.daemon.lifecycle import Greeted, Loaded
 from stoker.daemon.link import WorkerLink
 from stoker.ipc.messages import ChatPrompt, Delta, Finished, Generate, Load, Sampling, TextPrompt
@@ -35,7 +35,7 @@ HALF_CHARACTERS = {0xC3: 1000.0, 0xA9: 1000.0}
 @pytest.fixture
 def unmerged(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each delta is read as it came, so that there is a cut after each token."""
-    monkeypatch.setattr(link_module, "_merge", lambda _old, _new: None)
+    monkeypatch.setattr(mailbox, "_merge", lambda _old, _new: None)
 
 
 @asynccontextmanager
@@ -61,11 +61,16 @@ def seen(delta: Delta | Finished) -> tuple[Any, ...]:
 async def answered(link: WorkerLink, body: Generate) -> tuple[list[Piece], Finished]:
     """All that a worker says to a request, delta by delta."""
     said: list[Piece] = []
-    async with link.ask(body) as (_, mailbox):
-        while not isinstance(mail := await mailbox.get(), Finished):
+    async with link.ask(body) as (_, mail_of_it):
+        while not isinstance(mail := await mail_of_it.get(), Finished):
             if isinstance(mail, Delta):
                 said.append((mail.tokens, seen(mail)))
         return said, mail
+
+
+def ending(end: Finished) -> list[tuple[Any, ...]]:
+    """What a client sees of the end: in one message, so that there is nothing to cut."""
+    return [*map(seen, end.held), seen(end)]
 
 
 def joined(parts: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
@@ -79,18 +84,15 @@ def joined(parts: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     return whole
 
 
-async def cut_everywhere(link: WorkerLink, body: Generate, spared: int = 0) -> int:
-    """Resume the answer after each of its deltas, as after a kill there, and compare; returns the number of cuts.
-
-    `spared`: so many of the last deltas are not cut after.
-    """
+async def cut_everywhere(link: WorkerLink, body: Generate) -> int:
+    """Resume the answer after each of its deltas, as after a kill there, and compare; returns the number of cuts."""
     said, end = await answered(link, body)
-    whole = joined([part for _, part in said] + [seen(end)])
-    for cut in range(len(said) - spared):
+    whole = joined([part for _, part in said] + ending(end))
+    for cut in range(len(said)):
         kept = said[: cut + 1]
         emitted = tuple(token for tokens, _ in kept for token in tokens)
         rest, resumed_end = await answered(link, msgspec.structs.replace(body, emitted=emitted))
-        parts = [part for _, part in (*kept, *rest)] + [seen(resumed_end)]
+        parts = [part for _, part in (*kept, *rest)] + ending(resumed_end)
         assert joined(parts) == whole, f"cut after {emitted}"
         assert (resumed_end.reason, resumed_end.stop) == (end.reason, end.stop)
         assert resumed_end.usage.completion_tokens == end.usage.completion_tokens
@@ -140,10 +142,7 @@ async def test_reasoning_and_calls_across_the_cut(short_dir: Path, scripted_mode
     async with worker(short_dir, scripted_model) as link:
         for script in ("reasoned", "two calls", "thought then call", "broken call", "open call", "fire"):
             prompt = ChatPrompt(messages=({"role": "user", "content": script},), tools=(WEATHER,))
-            # A call that the answer's end completes comes in a delta of its own, right before the end: no kill fits
-            # between the two but one between two writes.
-            spared = int(script == "open call")
-            assert await cut_everywhere(link, Generate(prompt=prompt, max_tokens=80), spared) > 2, script
+            assert await cut_everywhere(link, Generate(prompt=prompt, max_tokens=80)) > 2, script
 
 
 # -- with the daemon, and real kills -----------------------------------------------------------------------

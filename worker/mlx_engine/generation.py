@@ -78,8 +78,8 @@ class Generation:
             return "stop"
         return "length" if self.left <= 0 else None
 
-    def finished(self, reason: Literal["stop", "length", "cancelled"]) -> tuple[tuple[Delta, ...], Response]:
-        """The result, and before it deltas for whatever part of the held-back text has another channel."""
+    def finished(self, reason: Literal["stop", "length", "cancelled"]) -> Response:
+        """The result, with all that was held back."""
         before = self.text.finish(complete=reason == "stop")
         last = before.pop() if before and not before[-1].calls else Piece("normal", "")
         now = time.perf_counter()
@@ -96,8 +96,9 @@ class Generation:
             stop=self.text.stop,
             prefill_seconds=round(first - self.submitted, 6),
             decode_seconds=round(now - first, 6),
+            held=tuple(_delta(self.id, piece) for piece in before),
         )
-        return tuple(_delta(self.id, piece) for piece in before), Response(self.id, result)
+        return Response(self.id, result)
 
 
 def deltas(

@@ -287,10 +287,8 @@ class Scheduler:
         if item.ended != "stop":
             deltas += generation.hear(item.token)
         if reason := generation.ending() or item.ended:
-            early, result = generation.finished(reason)
             self._keep(generation, item.held or self._decoder.remove(item.key))
-            deltas += early
-            results.append(result)
+            results.append(generation.finished(reason))
             del self._decoding[item.key]
 
     def _new_decoder(self) -> Decoder:
@@ -304,8 +302,7 @@ class Scheduler:
             self.cache.put(held.tokens, held.kv, exact_only=not self.loaded.trimmable)
 
     def _finish(self, deltas: list[Delta], generation: Generation, reason: Reason) -> None:
-        early, result = generation.finished(reason)
-        self._tell([*deltas, *early], [result])
+        self._tell(deltas, [generation.finished(reason)])
 
     def _failure(self, generation: Generation) -> Frame:
         error = GenerationFailed("the engine failed in the middle of this request", remedy="send it again")

@@ -6,7 +6,9 @@ import json
 
 import pytest
 
+from stoker.daemon.dispatch import RequestFailed
 from stoker.daemon.gateway.errors import ApiError, explained, whole_seconds
+from stoker.ipc.errors import ErrorCode, ErrorData
 from stoker.ipc.framing import FrameTooLong
 
 
@@ -26,6 +28,15 @@ def test_retry_after_is_a_whole_number_and_never_now(given: float | None, said: 
 def test_conversation_over_the_frame_limit_is_a_413() -> None:
     """What is too long for the worker's socket is the client's to shorten."""
     assert explained(FrameTooLong(16)).status == 413
+
+
+def test_request_that_ends_workers_is_not_to_be_tried_again() -> None:
+    """SDKs try a 500 again by themselves; one that a request has earned says that they shall not."""
+    earned = explained(RequestFailed(ErrorCode.GENERATION_FAILED, "it ended two workers", ErrorData()))
+    fate = explained(RequestFailed(ErrorCode.GENERATION_FAILED, "the engine failed", ErrorData(retryable=True)))
+
+    assert (earned.status, earned.headers["x-should-retry"]) == (500, "false")
+    assert "x-should-retry" not in fate.headers
 
 
 def test_message_is_short_and_can_be_sent() -> None:

@@ -64,26 +64,24 @@ def test_result_has_what_was_held_back(tokenizer: Any) -> None:
     one = generation(tokenizer, stops=("xyz",), emitted=4)
     one.cached = 12
     one.hear(ord("x"))
-    early, response = one.finished("length")
-    result = response.result
+    result = one.finished("length").result
 
-    assert early == ()
     assert isinstance(result, Finished)
+    assert result.held == ()
     assert (result.text, result.reason) == ("x", "length")
     assert (result.usage.prompt_tokens, result.usage.completion_tokens, result.usage.cached_tokens) == (10, 5, 10)
 
 
 def test_held_back_call_and_text(tokenizer: Any) -> None:
-    """A tool call that was held back comes in a delta of its own, the text after it with the result."""
+    """A tool call that was held back comes with the result, before the text after it."""
     call = '<tool_call>{"name": "f"}</tool_call>b'
     one = generation(tokenizer, limit=99, stops=(call + "!",))
     for token in call.encode():
         one.hear(token)
-    early, response = one.finished("length")
-    result = response.result
+    result = one.finished("length").result
 
-    assert early == (Delta(target=1, tokens=(), channel="tool", calls=(ToolCall(name="f", arguments="{}"),)),)
     assert isinstance(result, Finished)
+    assert result.held == (Delta(target=1, tokens=(), channel="tool", calls=(ToolCall(name="f", arguments="{}"),)),)
     assert (result.text, result.channel) == ("b", "normal")
 
 
