@@ -93,6 +93,10 @@ class RawClient:
         """Read up to and including `mark`."""
         return await self._reader.readuntil(mark)
 
+    async def some(self) -> bytes:
+        """Read what is there, at most 64 KB; nothing at the end."""
+        return await self._reader.read(1 << 16)
+
     async def reply(self, *, to_head: bool = False) -> Reply:
         """Read a whole response, or as much of it as comes before the connection ends."""
         status_line, *lines = (await self.until(b"\r\n\r\n")).decode().strip().split("\r\n")
@@ -130,9 +134,9 @@ class RawClient:
 
 
 @asynccontextmanager
-async def connected(address: Address) -> AsyncIterator[RawClient]:
-    """A connection to a gateway."""
-    client = RawClient(*await asyncio.open_connection("127.0.0.1", address.port))
+async def connected(address: Address, limit: int = 1 << 16) -> AsyncIterator[RawClient]:
+    """A connection to a gateway; half of what it takes before anybody reads is `limit` bytes."""
+    client = RawClient(*await asyncio.open_connection("127.0.0.1", address.port, limit=limit))
     try:
         yield client
     finally:

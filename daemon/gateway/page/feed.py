@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import msgspec
 import structlog
@@ -88,11 +88,16 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Viewer:
-    """One page's mailbox; iterate over its events. The iteration ends when the viewer is dropped or dismissed."""
+    """One page's mailbox; iterate over its events. The iteration ends when the viewer is dropped or dismissed.
 
-    def __init__(self) -> None:
+    Args:
+        drop: Called when it did not read in time: cuts its connection, for whoever writes to it waits for it.
+    """
+
+    def __init__(self, drop: Callable[[], None]) -> None:
         self.dropped = False
         """It did not read in time."""
+        self._drop = drop
         self._mail: deque[bytes] = deque()
         self._bell = asyncio.Event()
         self._dismissed = False
@@ -100,6 +105,8 @@ class Viewer:
     def put(self, event: bytes) -> None:
         """Leave an event, or drop the viewer if too many are left already."""
         if len(self._mail) >= MAILBOX:
+            if not self.dropped:
+                self._drop()
             self.dropped = True
             self._mail.clear()
         else:
@@ -145,8 +152,8 @@ class Feed:
         """How many watch."""
         return len(self._viewers)
 
-    async def join(self) -> tuple[Viewer, bytes]:
-        """A new viewer, and the events that it is told first.
+    async def join(self, drop: Callable[[], None]) -> tuple[Viewer, bytes]:
+        """A new viewer, and the events that it is told first. `drop` is what the viewer needs it for.
 
         Raises:
             ApiError: 503, if too many watch already or the daemon ends.
@@ -158,7 +165,7 @@ class Feed:
                 code="too_many_viewers",
                 retry_after=10,
             )
-        viewer = Viewer()
+        viewer = Viewer(drop)
         self._viewers.add(viewer)
         try:
             first = encoded("hello", await self._hello()) + encoded("state", self._state()) + self._sample

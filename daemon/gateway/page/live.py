@@ -51,7 +51,8 @@ class LivePage:
         response = web.StreamResponse(headers={**HEADERS, **NO_STORE})
         if request.method == "HEAD":
             return web.Response(headers=response.headers)
-        viewer, first = await self.feed.join()
+        transport = request.transport
+        viewer, first = await self.feed.join(lambda: transport.abort() if transport else None)
         try:
             await response.prepare(request)
             with suppress(ConnectionError):  # the viewer left; nobody is to be told
@@ -60,8 +61,6 @@ class LivePage:
                     await response.write(event)
         finally:
             self.feed.leave(viewer)
-            if viewer.dropped and request.transport is not None:
-                request.transport.abort()
         return response
 
     async def rewarm(self, request: web.Request) -> web.Response:

@@ -33,6 +33,10 @@ async def feed(backend: Shown) -> AsyncIterator[Feed]:
     await feed.close()
 
 
+def nothing() -> None:
+    """What becomes of a viewer that is dropped, where none is."""
+
+
 def told(data: bytes) -> list[tuple[str, Any]]:
     """Events by name."""
     events = [event.split("\n") for event in data.decode().split("\n\n") if event]
@@ -52,7 +56,7 @@ async def next_of(viewer: Viewer, kind: str) -> Any:
 async def test_viewer_is_told_all_at_first() -> None:
     """The first events have everything that is: history, log, phases with causes, and the token."""
     feed = Feed(afternoon(), "a-token")
-    viewer, first = await feed.join()
+    viewer, first = await feed.join(nothing)
     events = dict(told(first))
     sample = await next_of(viewer, "sample")
     await feed.close()
@@ -71,7 +75,7 @@ async def test_viewer_is_told_all_at_first() -> None:
 async def test_transition_is_told_at_once(feed: Feed, backend: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
     """A viewer hears of a transition when it happens, not with the next sample."""
     monkeypatch.setattr(module, "SAMPLE_INTERVAL", 3600.0)
-    viewer, _ = await feed.join()
+    viewer, _ = await feed.join(nothing)
     await next_of(viewer, "sample")
     backend.publish(ready=False, phase="backoff", warm=False, reason="crashed with SIGSEGV")
 
@@ -85,7 +89,7 @@ async def test_new_records_are_told_once(feed: Feed, backend: Shown, monkeypatch
     monkeypatch.setattr(module, "SAMPLE_INTERVAL", 0.01)
     records = backend.insight.records
     records.close(records.open(), "served")
-    viewer, first = await feed.join()
+    viewer, first = await feed.join(nothing)
     records.close(records.open(), "failed")
 
     samples = [await next_of(viewer, "sample") for _ in range(3)]
@@ -105,7 +109,7 @@ async def test_sample_is_made_once_for_all(feed: Feed, monkeypatch: pytest.Monke
         return event
 
     monkeypatch.setattr(module, "encoded", counting)
-    viewers = [(await feed.join())[0] for _ in range(100)]
+    viewers = [(await feed.join(nothing))[0] for _ in range(100)]
     with anyio.fail_after(DEADLINE):
         got = [await anext(viewer.events()) for viewer in viewers]
 
@@ -116,8 +120,8 @@ async def test_sample_is_made_once_for_all(feed: Feed, monkeypatch: pytest.Monke
 async def test_nothing_runs_while_nobody_watches(feed: Feed, backend: Shown) -> None:
     """With the first viewer the sampling begins, with the last one it ends."""
     assert not feed._tasks
-    one, _ = await feed.join()
-    two, _ = await feed.join()
+    one, _ = await feed.join(nothing)
+    two, _ = await feed.join(nothing)
     feed.leave(one)
     assert len(feed._tasks) == 2
     feed.leave(two)
@@ -127,44 +131,47 @@ async def test_nothing_runs_while_nobody_watches(feed: Feed, backend: Shown) -> 
 
 
 async def test_viewer_that_does_not_read_is_dropped() -> None:
-    """Events wait for a slow viewer up to a bound; over it, the viewer is dropped and its mailbox freed."""
-    viewer = Viewer()
+    """Events wait for a slow viewer up to a bound; over it, the viewer is cut off once, and its mailbox freed."""
+    cuts: list[int] = []
+    viewer = Viewer(lambda: cuts.append(1))
     for _ in range(MAILBOX):
         viewer.put(b"event")
     before = viewer.dropped
     viewer.put(b"one too many")
+    for _ in range(2 * MAILBOX):
+        viewer.put(b"and more")
 
-    assert (before, viewer.dropped) == (False, True)
+    assert (before, viewer.dropped, cuts) == (False, True, [1])
     assert [event async for event in viewer.events()] == []
 
 
 async def test_viewers_are_bounded(feed: Feed) -> None:
     """One page too many is refused with a sentence; another may come when one has left."""
-    viewers = [(await feed.join())[0] for _ in range(VIEWERS_LIMIT)]
+    viewers = [(await feed.join(nothing))[0] for _ in range(VIEWERS_LIMIT)]
     with pytest.raises(ApiError, match="status pages are open already") as refusal:
-        await feed.join()
+        await feed.join(nothing)
     feed.leave(viewers[0])
 
     assert refusal.value.status == 503
-    assert await feed.join()
+    assert await feed.join(nothing)
 
 
 async def test_end_is_told(feed: Feed) -> None:
     """When the daemon ends, viewers hear it, and their streams end."""
-    viewer, _ = await feed.join()
+    viewer, _ = await feed.join(nothing)
     await feed.close()
     with anyio.fail_after(DEADLINE):
         events = [name async for event in viewer.events() for name, _ in told(event)]
 
     assert events[-1] == "bye"
     with pytest.raises(ApiError):
-        await feed.join()
+        await feed.join(nothing)
 
 
 async def test_failed_sample_is_not_the_end(feed: Feed, backend: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second without figures is logged; the next one has them again."""
     monkeypatch.setattr(module, "SAMPLE_INTERVAL", 0.01)
-    viewer, _ = await feed.join()
+    viewer, _ = await feed.join(nothing)
     good = backend.status
     failures = iter([RuntimeError("no figures")])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable
 
@@ -9,6 +10,7 @@ import anyio
 import pytest
 
 from stoker.daemon.gateway import runner
+from stoker.daemon.gateway.page import feed as feed_module
 from stoker.daemon.gateway.page.live import TOKEN_HEADER
 from stoker.daemon.steward import Refusal
 from stoker.ipc.control_messages import RewarmReport
@@ -77,6 +79,32 @@ async def test_viewer_that_leaves_is_forgotten() -> None:
             client.drop()
         async with connected(address) as client:
             await watching(client)
+
+
+async def test_slow_viewer_is_cut_off_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A viewer that takes nothing is dropped when its mailbox is full; the others hear everything meanwhile."""
+    monkeypatch.setattr(feed_module, "SAMPLE_INTERVAL", 0.05)
+    encode = feed_module.encoded
+    padding = b":" + b" " * 1_000_000 + b"\n"  # a comment, so that buffers fill soon
+    monkeypatch.setattr(feed_module, "encoded", lambda *event: padding + encode(*event))
+    async with serving(Shown()) as address, connected(address) as slow, connected(address, 4 << 20) as quick:
+        await slow.ask("GET", "/events")
+        await quick.ask("GET", "/events")
+        with anyio.fail_after(60):
+            for _ in range(40):  # more than mailbox and buffers of the slow one hold
+                await quick.until(b"event: sample\n")
+            last = await rest_of(slow)
+
+    assert not last.endswith(b"0\r\n\r\n"), "it was left to read to a clean end"
+
+
+async def rest_of(client: RawClient) -> bytes:
+    """Read what is on its way still, and return the last of it."""
+    last = b""
+    with contextlib.suppress(ConnectionError):
+        while more := await client.some():
+            last = more
+    return last
 
 
 @pytest.mark.parametrize("path", ["/actions/rewarm", "/actions/restart"])
