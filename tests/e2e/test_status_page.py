@@ -46,7 +46,7 @@ async def test_page_sees_a_real_daemon(tiny_llama: Path) -> None:
                 token = (await anext(stream))[1]["token"]
                 async with http.post(f"{url}/v1/chat/completions", json=question) as answer:
                     assert answer.status == 200
-                async for _, data in stream:
+                async for name, data in stream:
                     heard.append(data)
                     if name == "sample" and data["ended"]:
                         break
