@@ -104,7 +104,7 @@ def test_what_the_service_is(stoker: Run, fake: FakeManager, monkeypatch: pytest
     assert fake.job.stop_seconds == 23
 
 
-@pytest.mark.parametrize("name", service.SECRET)
+@pytest.mark.parametrize("name", sorted(service.SECRET))
 def test_secrets_stay_out(name: str, fake: FakeManager) -> None:
     """A key in the environment is not written into a file that others can read."""
     from stoker.daemon.settings import Settings  # noqa: PLC0415 - its defaults are the test's environment

@@ -257,6 +257,7 @@ async def coded(body: bytes, *codings: str) -> Reply:
 @pytest.mark.parametrize(
     ("coding", "body"),
     [("gzip", gzip.compress(BODY)), ("GZIP", gzip.compress(BODY)), ("deflate", zlib.compress(BODY))],
+    ids=["gzip", "GZIP", "deflate"],
 )
 async def test_compressed_bodies_are_read(coding: str, body: bytes) -> None:
     """A body may come in gzip or deflate."""
