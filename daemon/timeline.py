@@ -21,7 +21,7 @@ STEPS: tuple[Phase, ...] = ("starting", "loading", "warming")
 """What leads to ready, in this order."""
 
 CAUSES: tuple[tuple[str, str], ...] = (
-    ("memory", r"out of memory|over the ceiling|memory"),
+    ("memory", r"out of memory|over the ceiling"),
     ("silent", r"silent|no hello|no progress"),
     ("poisoned", r"poisoned"),
     ("killed", r"killed by"),
@@ -54,9 +54,9 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
 
 def cause_class(departure: Departure) -> str:
     """One of `CLASSES`."""
-    if departure.expected:
-        return "requested"
-    return next((name for name, pattern in CAUSES if re.search(pattern, departure.cause)), "other")
+    fitting = next((name for name, pattern in CAUSES if re.search(pattern, departure.cause)), "other")
+    # A worker over its memory ceiling is told to end too, but nobody asked for that.
+    return "requested" if departure.expected and fitting != "memory" else fitting
 
 
 class Timeline:

@@ -123,6 +123,14 @@ def test_causes_have_classes(cause: str, expected: str) -> None:
     assert expected in CLASSES
 
 
+def test_recycling_for_memory_is_not_on_request() -> None:
+    """A worker that the daemon itself replaces for its memory counts as that, though its end was ordered."""
+    cause = "its memory of 9000 MiB is over the ceiling of 8000 MiB"
+
+    assert cause_class(died(1, cause, expected=True)) == "memory"
+    assert cause_class(died(1, "restart", expected=True)) == "requested"
+
+
 def test_rewarm_changes_no_phase() -> None:
     """A rewarm makes the span warm, and no new one."""
     stage = Stage()
