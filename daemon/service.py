@@ -62,6 +62,8 @@ from .suspects import cause_of
 Reader: TypeAlias = Callable[[Board], Coroutine[Any, Any, None]]
 """Follows the board beside the daemon, and is cancelled with it."""
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
 WORKER_COMMAND = (sys.executable, "-m", "stoker.worker")
 
 log = structlog.get_logger("stoker.service")
@@ -147,12 +149,16 @@ class Service:
         """
         runtime = private_directory(self._settings.runtime_dir)
         control = self._settings.control_socket
-        with single_instance(control.with_name(f"{control.name}.lock")), self.insight.journal.listening():
+        with (
+            single_instance(control.with_name(f"{control.name}.lock")),
+            self.insight.journal.listening(),
+            anyio.open_signal_receiver(*SIGNALS) as received,  # to the very end: one more TERM must leave no socket
+        ):
             listener = listen(control)
             try:
                 async with anyio.create_task_group() as outer:
                     outer.start_soon(ControlServer(self).serve, listener, control)
-                    outer.start_soon(self._obey_signals)
+                    outer.start_soon(self._obey, received)
                     outer.start_soon(self._attention.keep)
                     outer.start_soon(
                         watch_memory, self._serving, lambda: derived.ceiling(self._settings), self._recycle
@@ -191,14 +197,13 @@ class Service:
             with anyio.CancelScope(shield=True):
                 await serving.cleanup()
 
-    async def _obey_signals(self) -> None:
+    async def _obey(self, received: AsyncIterator[signal.Signals]) -> None:
         """TERM and INT stop; said again, running requests are not waited for. HUP reads the configuration again."""
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:
-            async for number in received:
-                if number == signal.SIGHUP:
-                    await self._reloader.reload()
-                else:
-                    self.supervisor.stop()
+        async for number in received:
+            if number == signal.SIGHUP:
+                await self._reloader.reload()
+            else:
+                self.supervisor.stop()
 
     def _launch_of(self, settings: Settings) -> Launch:
         return derived.launch(
