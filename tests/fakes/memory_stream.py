@@ -9,6 +9,8 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 PIECE = 16
 """Bytes that travel at once, so that every frame comes in several pieces."""
+MOST_PIECES = 1000
+"""Pieces of one frame; those of a longer one are longer."""
 
 
 class MemoryStream(ByteStream):
@@ -21,8 +23,9 @@ class MemoryStream(ByteStream):
 
     async def send(self, item: bytes) -> None:
         """Send, in pieces; waits while the other end doesn't read."""
-        for start in range(0, len(item), PIECE):
-            await self._to.send(item[start : start + PIECE])
+        size = max(PIECE, len(item) // MOST_PIECES)
+        for start in range(0, len(item), size):
+            await self._to.send(item[start : start + size])
 
     async def send_eof(self) -> None:
         """Send no more."""

@@ -61,7 +61,7 @@ def test_different_bytes_are_found() -> None:
     """A worker whose answers depend on its generation is found out: the comparison compares."""
     scenario = '{"1": {}, "default": {"generate": {"tokens": 3}}}'
     with own_folder() as home:
-        section = storm(home, {**FAKE, "FAKE_WORKER": scenario}, Plan("liar", 20, 2, {"kill": 1}, early=0.0))
+        section = storm(home, {**FAKE, "FAKE_WORKER": scenario}, Plan("liar", 300, 2, {"kill": 1}, early=0.0))
 
     assert section.data["different"] > 0
     assert any("calm day" in promise for promise in broken(section))
