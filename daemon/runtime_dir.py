@@ -108,6 +108,12 @@ def listen(path: Path) -> socket.socket:
     return listener
 
 
+def remove_worker_sockets(directory: Path) -> None:
+    """Delete worker sockets of lives that were cut short; the lock file stays, and must."""
+    for path in directory.glob("worker-*.sock"):
+        path.unlink(missing_ok=True)
+
+
 def _check_replaceable(path: Path) -> None:
     try:
         mode = path.lstat().st_mode

@@ -14,7 +14,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import anyio
@@ -40,7 +39,7 @@ from .attention import Attention
 from .control import ControlServer
 from .derived import Models
 from .dispatch import Dispatch
-from .environment import OPENBLAS_REMEDY, find_openblas
+from .environment import find_openblas, openblas_note
 from .figures import WorkerFigures, worker_status
 from .gateway import Access, Keys, runner
 from .history import DEPARTURES_KEPT, Chronicle, History, read_history
@@ -53,7 +52,14 @@ from .process import LineSink
 from .readiness import NOTHING_YET, Board
 from .reload import Change, Reloader, Reread
 from .rewarms import RewarmRefused
-from .runtime_dir import RuntimeDirError, listen, private_directory, single_instance, why_no_port
+from .runtime_dir import (
+    RuntimeDirError,
+    listen,
+    private_directory,
+    remove_worker_sockets,
+    single_instance,
+    why_no_port,
+)
 from .settings import Settings
 from .steward import Refusal
 from .supervisor import Supervisor
@@ -94,7 +100,7 @@ class Service:
         self._reloader = Reloader(reread, lambda: self._settings, self._apply)
         self._openblas = find_openblas()
         self._past = read_history(settings.state_dir)
-        self._notes = (*_openblas_note(self._openblas), *self._past.notes)
+        self._notes = (*openblas_note(self._openblas), *self._past.notes)
         self._warnings = notes
         self._started = time.monotonic()
         self._port = settings.port
@@ -172,7 +178,7 @@ class Service:
                     outer.cancel_scope.cancel()
             finally:
                 control.unlink(missing_ok=True)
-                _remove_leftovers(runtime)
+                remove_worker_sockets(runtime)
 
     async def _inform(self, reader: Reader) -> None:
         """A reader that fails is its own loss: to stop serving would be everybody's."""
@@ -342,15 +348,3 @@ def _live(
     launch: Launch, generation: int, post: Callable[[Event], None], on_progress: Callable[[Progress], None]
 ) -> Life:
     return WorkerLife(generation, launch, post, on_progress)
-
-
-def _openblas_note(openblas: Path | None) -> tuple[str, ...]:
-    if sys.platform != "linux" or openblas is not None:
-        return ()
-    return (f"no OpenBLAS found, so prefill on the CPU is about 9 times slower: {OPENBLAS_REMEDY}",)
-
-
-def _remove_leftovers(runtime: Path) -> None:
-    """Worker sockets of lives that were cut short; the lock file stays, and must."""
-    for path in runtime.glob("worker-*.sock"):
-        path.unlink(missing_ok=True)
