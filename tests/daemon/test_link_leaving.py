@@ -13,35 +13,17 @@ from stoker.ipc.framing import Notification, Request
 from stoker.ipc.messages import (
     Finished,
     Hello,
-    Load,
-    Loaded,
     Statistics,
 )
-from tests.fakes.fake_peer import FINISHED, GENERATE, USAGE, joined, linked
+from tests.fakes.fake_peer import FINISHED, GENERATE, USAGE, joined, linked, settled
 
 pytestmark = pytest.mark.anyio
-
-LOAD = Load(model="/models/tiny", cache_dir="/nowhere")
-LOADED = Loaded(
-    model="tiny",
-    context_tokens=1,
-    vocabulary=1,
-    kv_bytes_per_token=1,
-    memory_bytes=1,
-    seconds=1.0,
-    prefix_reuse="trimmable",
-)
 
 
 @pytest.fixture
 def anyio_backend(virtual_time: tuple[str, dict[str, Any]]) -> tuple[str, dict[str, Any]]:
     """Time is virtual here."""
     return virtual_time
-
-
-async def settled() -> None:
-    """Let everything that is under way arrive."""
-    await anyio.wait_all_tasks_blocked()
 
 
 async def test_leaving_early_cancels() -> None:

@@ -10,7 +10,7 @@ import pytest
 from stoker.daemon.link import ProtocolBroken, RequestRefused, WorkerLost
 from stoker.ipc.errors import ErrorCode
 from stoker.ipc.messages import CacheFigures, ChatPrompt, Delta, Figures, Generate, Prompt, Statistics, TextPrompt
-from tests.fakes.fake_peer import FINISHED, GENERATE, FakePeer, joined, linked
+from tests.fakes.fake_peer import FINISHED, GENERATE, FakePeer, joined, linked, settled
 
 pytestmark = pytest.mark.anyio
 
@@ -25,11 +25,6 @@ FIGURES = Figures(
 def anyio_backend(virtual_time: tuple[str, dict[str, Any]]) -> tuple[str, dict[str, Any]]:
     """Time is virtual here."""
     return virtual_time
-
-
-async def settled() -> None:
-    """Let everything that is under way arrive."""
-    await anyio.wait_all_tasks_blocked()
 
 
 # -- refusals ----------------------------------------------------------------------------------------------

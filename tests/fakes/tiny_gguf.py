@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +22,28 @@ def write_tiny_gguf(path: Path, *, seed: int = 1, **changes: Any) -> Path:
 
     tensors = {"token_embd.weight": matrix(len(TOKENS), HIDDEN), "output_norm.weight": mx.ones(HIDDEN)}
     for layer in range(LAYERS):
-        tensors |= {
-            f"blk.{layer}.attn_q.weight": matrix(HIDDEN, HIDDEN),
-            f"blk.{layer}.attn_k.weight": matrix(HIDDEN // 2, HIDDEN),
-            f"blk.{layer}.attn_v.weight": matrix(HIDDEN // 2, HIDDEN),
-            f"blk.{layer}.attn_output.weight": matrix(HIDDEN, HIDDEN),
-            f"blk.{layer}.ffn_gate.weight": matrix(FEED_FORWARD, HIDDEN),
-            f"blk.{layer}.ffn_up.weight": matrix(FEED_FORWARD, HIDDEN),
-            f"blk.{layer}.ffn_down.weight": matrix(HIDDEN, FEED_FORWARD),
-            f"blk.{layer}.attn_norm.weight": mx.ones(HIDDEN),
-            f"blk.{layer}.ffn_norm.weight": mx.ones(HIDDEN),
-        }
-    metadata: dict[str, Any] = {
+        tensors |= _layer(layer, matrix)
+    metadata = _metadata() | {key.replace("__", "."): value for key, value in changes.items()}
+    mx.save_gguf(str(path), tensors, metadata)
+    return path
+
+
+def _layer(layer: int, matrix: Callable[[int, int], mx.array]) -> dict[str, mx.array]:
+    return {
+        f"blk.{layer}.attn_q.weight": matrix(HIDDEN, HIDDEN),
+        f"blk.{layer}.attn_k.weight": matrix(HIDDEN // 2, HIDDEN),
+        f"blk.{layer}.attn_v.weight": matrix(HIDDEN // 2, HIDDEN),
+        f"blk.{layer}.attn_output.weight": matrix(HIDDEN, HIDDEN),
+        f"blk.{layer}.ffn_gate.weight": matrix(FEED_FORWARD, HIDDEN),
+        f"blk.{layer}.ffn_up.weight": matrix(FEED_FORWARD, HIDDEN),
+        f"blk.{layer}.ffn_down.weight": matrix(HIDDEN, FEED_FORWARD),
+        f"blk.{layer}.attn_norm.weight": mx.ones(HIDDEN),
+        f"blk.{layer}.ffn_norm.weight": mx.ones(HIDDEN),
+    }
+
+
+def _metadata() -> dict[str, Any]:
+    return {
         "general.architecture": "llama",
         "llama.embedding_length": mx.array(HIDDEN, mx.uint32),
         "llama.block_count": mx.array(LAYERS, mx.uint32),
@@ -51,6 +62,3 @@ def write_tiny_gguf(path: Path, *, seed: int = 1, **changes: Any) -> Path:
         "tokenizer.ggml.padding_token_id": mx.array(0, mx.uint32),
         "tokenizer.chat_template": "{% for m in messages %}{{ m.content }}{% endfor %}",
     }
-    metadata |= {key.replace("__", "."): value for key, value in changes.items()}
-    mx.save_gguf(str(path), tensors, metadata)
-    return path
