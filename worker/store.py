@@ -22,6 +22,7 @@ from .disk_budget import DiskBudget
 from .identity import Identity
 from .manifest import Damaged, key_of, packed
 from .quarantine import Doing, Mark, Marker, begin, reap
+from .store_ahead import Ahead
 from .store_files import Busy, Folder
 from .store_index import Contents, Entry, Index, best, closest, entry_of
 from .store_reader import Reader, Unusable
@@ -58,6 +59,7 @@ class PrefixStore:
         budget_bytes: Most bytes of all files together.
         reserve_bytes: Bytes of the volume to leave free; None: 2 GiB or 5 %, whichever is less.
         lock_seconds: How long a save waits for another worker's.
+        ahead: What was compared before the identity was known.
         clock: Seconds since 1970.
     """
 
@@ -69,6 +71,7 @@ class PrefixStore:
         *,
         reserve_bytes: int | None = None,
         lock_seconds: float = LOCK_SECONDS,
+        ahead: Ahead | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._folder = Folder(folder)
@@ -77,7 +80,7 @@ class PrefixStore:
         self._limit = budget_bytes
         self._lock_seconds = lock_seconds
         self._now = clock
-        self._reader = Reader(self._folder)
+        self._reader = Reader(self._folder, ahead)
         self._guard = threading.RLock()  # over all below; never held while data is read or written
         self._index = Index(self._folder, identity)
         budget = DiskBudget(budget_bytes, reserve_bytes)

@@ -6,6 +6,7 @@ import os
 
 from .identity import Identity
 from .manifest import LARGEST, Damaged, Manifest, OtherFormat, decode
+from .store_ahead import Ahead
 from .store_files import Folder, sha256
 from .store_index import OTHER_FORMAT, Entry
 from .store_results import GONE
@@ -20,10 +21,12 @@ class Reader:
 
     Args:
         folder: Of the store.
+        ahead: What was compared already.
     """
 
-    def __init__(self, folder: Folder) -> None:
+    def __init__(self, folder: Folder, ahead: Ahead | None = None) -> None:
         self._folder = folder
+        self._ahead = ahead
 
     def opened(self, key: str, identity: Identity) -> tuple[Manifest, int]:
         """An entry bound to the identity, and a descriptor of its data.
@@ -62,7 +65,7 @@ class Reader:
         fault: str | None
         try:
             descriptor = self._folder.open(f"{manifest.key}.safetensors")
-            fault = _fault(descriptor, manifest)
+            fault = self._fault(descriptor, manifest)
         except FileNotFoundError:
             fault = "the data file is missing"
         except OSError as error:
@@ -75,21 +78,24 @@ class Reader:
             same = False
         raise Damaged(fault) if same else Unusable(GONE)
 
+    def _fault(self, descriptor: int, manifest: Manifest) -> str | None:
+        """What is wrong with a data file; closes the descriptor if anything is."""
+        fault = None
+        try:
+            size = os.fstat(descriptor).st_size
+            if size != manifest.size:
+                fault = f"the data file has {size} bytes, not {manifest.size}"
+            elif not self._is_right(descriptor, manifest):
+                fault = "the data file's checksum doesn't fit"
+        except OSError as error:
+            fault = _unreadable(error)
+        if fault:
+            os.close(descriptor)
+        return fault
 
-def _fault(descriptor: int, manifest: Manifest) -> str | None:
-    """What is wrong with a data file; closes the descriptor if anything is."""
-    fault = None
-    try:
-        size = os.fstat(descriptor).st_size
-        if size != manifest.size:
-            fault = f"the data file has {size} bytes, not {manifest.size}"
-        elif sha256(descriptor) != manifest.sha256:
-            fault = "the data file's checksum doesn't fit"
-    except OSError as error:
-        fault = _unreadable(error)
-    if fault:
-        os.close(descriptor)
-    return fault
+    def _is_right(self, descriptor: int, manifest: Manifest) -> bool:
+        proven = self._ahead is not None and self._ahead.proves(manifest, descriptor)
+        return proven or sha256(descriptor) == manifest.sha256
 
 
 def _unreadable(error: OSError) -> str:

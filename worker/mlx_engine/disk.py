@@ -22,6 +22,7 @@ from ..identity import identify
 from ..prefix_cache import cut
 from ..saving import Saver
 from ..store import PrefixStore
+from ..store_ahead import Ahead
 from ..store_index import Entry
 from ..store_results import Draft, Rejected
 from . import persist
@@ -95,6 +96,7 @@ class Disk:
         folder: The store's place; made, private.
         loaded: The model, as it is now.
         budget_bytes: Most bytes of all files.
+        ahead: What was compared while the model was loaded.
         release_seconds: After these, what a dead worker is suspected to have died of is tried again.
 
     Raises:
@@ -102,7 +104,13 @@ class Disk:
     """
 
     def __init__(
-        self, folder: Path, loaded: LoadedModel, budget_bytes: int, *, release_seconds: float = RELEASE_SECONDS
+        self,
+        folder: Path,
+        loaded: LoadedModel,
+        budget_bytes: int,
+        *,
+        ahead: Ahead | None = None,
+        release_seconds: float = RELEASE_SECONDS,
     ) -> None:
         device = "gpu" if mx.default_device() == mx.Device(mx.gpu) else "cpu"
         identity = identify(loaded.folder, model=loaded.name, layout=persist.layout(loaded.sample), device=device)
@@ -111,7 +119,7 @@ class Disk:
         self._loading = threading.Lock()
         self.restores = True
         """Whether anything may be read from disk: not after workers died of it."""
-        self._store = PrefixStore(folder, identity, budget_bytes)
+        self._store = PrefixStore(folder, identity, budget_bytes, ahead=ahead)
         self._latest_turn = time.monotonic()
         self._saver = Saver(self._store, persist.save, calm=self._is_calm)
         self.unusable = persist.persistable(loaded.sample)

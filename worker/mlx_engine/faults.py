@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from ..errors import ModelUnusable
 
@@ -19,6 +22,8 @@ FIX_CONFIG = "take config.json from the model's source, or configure a model tha
 LFS_POINTER = b"version https://git-lfs"
 LARGEST_HEADER = 100 << 20
 """Bytes; the safetensors format's own limit."""
+_skim = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+"""Reads an object without making its values: tokenizer.json has megabytes of them, a tenth of a second's worth."""
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tiktoken.model", "vocab.json")
 
 
@@ -40,19 +45,23 @@ def check_folder(folder: Path) -> None:
     _check_tokenizer(folder)
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, decode: Callable[[bytes], Any] = json.loads) -> dict[str, Any]:
     """A JSON object from a file of the model.
+
+    Args:
+        path: Of the file.
+        decode: Reads it.
 
     Raises:
         ModelUnusable: It is missing, unreadable, or something else.
     """
     try:
-        value = json.loads(path.read_bytes())
+        value = decode(path.read_bytes())
     except FileNotFoundError:
         raise ModelUnusable(f"{path} is missing", remedy=FETCH_AGAIN) from None
     except OSError as error:
         raise ModelUnusable(f"{path} can't be read: {error.strerror}", remedy="check its permissions") from error
-    except ValueError as error:
+    except (ValueError, msgspec.DecodeError) as error:
         raise ModelUnusable(f"{path} is not JSON: {error}", remedy=FETCH_AGAIN) from error
     if not isinstance(value, dict):
         raise ModelUnusable(f"{path} is not a JSON object", remedy=FETCH_AGAIN)
@@ -103,8 +112,8 @@ def _check_safetensors(path: Path) -> None:
 def _check_tokenizer(folder: Path) -> None:
     if not any((folder / name).exists() for name in TOKENIZER_FILES):
         raise ModelUnusable(f"{folder} has no tokenizer ({', '.join(TOKENIZER_FILES)})", remedy=FETCH_AGAIN)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        if (folder / name).exists() and not read_json(folder / name):
+    for name, decode in (("tokenizer.json", _skim), ("tokenizer_config.json", json.loads)):
+        if (folder / name).exists() and not read_json(folder / name, decode):
             raise ModelUnusable(f"{folder / name} is empty", remedy=FETCH_AGAIN)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ import mlx.core as mx
 from mlx import nn
 from mlx.utils import tree_flatten
 from mlx_lm.models.cache import make_prompt_cache
-from mlx_lm.utils import load_model, load_tokenizer
+from mlx_lm.utils import load_config, load_model, load_tokenizer
 
 from ...ipc.messages import Load
+from ..embedded import NAME as EMBEDDED_ID
 from ..errors import ModelUnusable
 from .faults import FETCH_AGAIN, check_folder, explained
 from .kv import KvCost, evaluate, is_batchable, is_trimmable
@@ -83,10 +85,15 @@ def load(body: Load, report: Report) -> LoadedModel:
     if mx.default_device() == mx.Device(mx.cpu):
         # Compiling would run a C++ compiler at request time, 0.5 s for each new kernel, and gains nothing here.
         mx.disable_compile()
-    model, config = _weights(folder, report)
-    tokenizer = _tokenizer(folder, config)
-    name = folder.name if body.model == EMBEDDED else Path(body.model).name or body.model
-    return _tested(folder, model, tokenizer, name, _context(config, body.context_tokens))
+    with ThreadPoolExecutor(1, "tokenizer") as beside:  # half a second of another core's time
+        tokenizer = beside.submit(_tokenizer, folder)
+        model, config = _weights(folder, report)
+        return _tested(folder, model, tokenizer, name_of(body.model), _context(config, body.context_tokens))
+
+
+def name_of(model: str) -> str:
+    """The id that clients may use for a model, from what is configured."""
+    return EMBEDDED_ID if model == EMBEDDED else Path(model).name or model
 
 
 def _weights(folder: Path, report: Report) -> tuple[Any, dict[str, Any]]:
@@ -111,8 +118,9 @@ def _groups(arrays: list[Any]) -> Iterator[list[Any]]:
         yield [array for _, array in group]
 
 
-def _tokenizer(folder: Path, config: dict[str, Any]) -> Any:
+def _tokenizer(folder: Path) -> Any:
     try:
+        config = load_config(folder)
         return load_tokenizer(folder, {"trust_remote_code": False}, eos_token_ids=config.get("eos_token_id"))
     except Exception as error:
         # transformers, too, raises whatever it ran into.
@@ -126,7 +134,7 @@ def _context(config: dict[str, Any], limit: int | None) -> int:
     return own if limit is None else max(1, min(own, limit))
 
 
-def _tested(folder: Path, model: Any, tokenizer: Any, name: str, context: int) -> LoadedModel:
+def _tested(folder: Path, model: Any, read: Future[Any], name: str, context: int) -> LoadedModel:
     """Run the model once; what it shows, and the KV that it leaves, tell the rest."""
     kv = make_prompt_cache(model)
     try:
@@ -142,6 +150,7 @@ def _tested(folder: Path, model: Any, tokenizer: Any, name: str, context: int) -
             f"the model in {folder} answers its self-test with numbers that are not finite: weights are damaged",
             remedy=FETCH_AGAIN,
         )
+    tokenizer = read.result()
     width = int(logits.shape[-1])
     vocabulary = min([width, *embedding_rows(model)])
     _check_vocabulary(folder, tokenizer, vocabulary)
