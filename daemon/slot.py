@@ -42,6 +42,8 @@ class Slot:
         state: State | None = None,
     ) -> None:
         self.make_life = make_life
+        self.proven = make_life
+        """What made the last worker that was ready; before the first one, what makes that."""
         self.state = state or State()
         self.life: Life | None = None
         self._post = post
@@ -71,6 +73,8 @@ class Slot:
         self.state, effects = step(old, event, now, policy)
         if self.state.phase is not old.phase:
             self._since = time.time()
+        if is_serving(self.state):
+            self.proven = self.make_life
         if self.state.phase is not old.phase or isinstance(event, WarmupEnded):
             self._progress = None
         return effects

@@ -3,7 +3,8 @@
 *Beside*: an heir starts, loads and warms in a slot of its own while the current worker serves. When it is ready the
 two change places; the old one gets no new request, ends the running ones within the drain's bound, and goes. What it
 could not end moves over by resume. If the heir does not become ready, nothing has happened but that the failure is
-told. *In place*: the slot's own machine restarts its worker, and requests wait; for when there is no room for two.
+told. *In place*: the slot's own machine restarts its worker, and requests wait; for when there is no room for two. If
+the new worker is made otherwise and comes to nothing, one is made again as the old one was.
 
 Each slot is the machine of `machine`; this one only says when which slot exists, and what it is told.
 """
@@ -27,6 +28,8 @@ class Stage(Enum):
     """An heir that is not wanted any more is being ended."""
     RETIRING = "retiring"
     """The heir serves; the old worker ends its requests."""
+    TRYING = "trying"
+    """In the old worker's place, one that is made otherwise is on its way to ready."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +52,14 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A replacement is wanted; `beside` if there is room for two, and somebody to serve meanwhile."""
+    """A replacement is wanted; `beside` if there is room for two, and somebody to serve meanwhile.
+
+    `served` if the current worker is ready: then one that is made like it will be, too.
+    """
 
     wish: Wish
     beside: bool
+    served: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +84,28 @@ class OldGone:
     """The worker that was replaced has ended."""
 
 
-SuccessionEvent: TypeAlias = Wanted | HeirReady | HeirGone | CurrentGone | OldGone
-EVENTS: tuple[type[SuccessionEvent], ...] = (Wanted, HeirReady, HeirGone, CurrentGone, OldGone)
+@dataclass(frozen=True, slots=True)
+class TrialPassed:
+    """The worker that was made otherwise is ready."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrialFailed:
+    """The slot has given up on the worker that was made otherwise; `why`."""
+
+    why: str
+
+
+SuccessionEvent: TypeAlias = Wanted | HeirReady | HeirGone | CurrentGone | OldGone | TrialPassed | TrialFailed
+EVENTS: tuple[type[SuccessionEvent], ...] = (
+    Wanted,
+    HeirReady,
+    HeirGone,
+    CurrentGone,
+    OldGone,
+    TrialPassed,
+    TrialFailed,
+)
 
 
 # -- effects -----------------------------------------------------------------------------------------------
@@ -124,7 +151,12 @@ class AskAgain:
     wish: Wish
 
 
-SuccessionEffect: TypeAlias = Raise | InPlace | Swap | Promote | Dismiss | AskAgain
+@dataclass(frozen=True, slots=True)
+class GoBack:
+    """Make the current slot's worker as it was made when it last was ready."""
+
+
+SuccessionEffect: TypeAlias = Raise | InPlace | Swap | Promote | Dismiss | AskAgain | GoBack
 
 
 # -- deciding ----------------------------------------------------------------------------------------------
@@ -156,7 +188,9 @@ class Rule:
 
 def _begin(state: Succession, event: Wanted) -> Decision:
     if not event.beside:
-        return replace(state, failure=None), (InPlace(event.wish),)
+        otherwise = event.wish.changed is not None and event.served
+        stage = Stage.TRYING if otherwise else Stage.SETTLED
+        return replace(state, stage=stage, failure=None), (InPlace(event.wish),)
     return replace(state, stage=Stage.PREPARING, present=event.wish, failure=None), (Raise(event.wish),)
 
 
@@ -188,8 +222,21 @@ def _settle(state: Succession, _: HeirGone | OldGone) -> Decision:
     return replace(state, stage=Stage.SETTLED, wish=None), again
 
 
+def _try_again(state: Succession, event: Wanted) -> Decision:
+    """Nobody serves, so there is nobody to be beside; and what there is to go back to is the same."""
+    return state, (InPlace(event.wish),)
+
+
+def _pass(state: Succession, _: TrialPassed) -> Decision:
+    return replace(state, stage=Stage.SETTLED), ()
+
+
+def _go_back(state: Succession, event: TrialFailed) -> Decision:
+    return replace(state, stage=Stage.SETTLED, failure=event.why), (GoBack(),)
+
+
 TABLE: dict[tuple[Stage, type[SuccessionEvent]], Rule] = {
-    (Stage.SETTLED, Wanted): Rule(_begin, (Stage.SETTLED, Stage.PREPARING)),
+    (Stage.SETTLED, Wanted): Rule(_begin, (Stage.SETTLED, Stage.PREPARING, Stage.TRYING)),
     (Stage.PREPARING, HeirReady): Rule(_swap, (Stage.RETIRING,)),
     (Stage.PREPARING, HeirGone): Rule(_give_up, (Stage.SETTLED,)),
     (Stage.PREPARING, CurrentGone): Rule(_promote, (Stage.SETTLED,)),
@@ -198,6 +245,9 @@ TABLE: dict[tuple[Stage, type[SuccessionEvent]], Rule] = {
     (Stage.DISMISSING, HeirGone): Rule(_settle, (Stage.SETTLED,)),
     (Stage.RETIRING, Wanted): Rule(_put_off, (Stage.RETIRING,)),
     (Stage.RETIRING, OldGone): Rule(_settle, (Stage.SETTLED,)),
+    (Stage.TRYING, Wanted): Rule(_try_again, (Stage.TRYING,)),
+    (Stage.TRYING, TrialPassed): Rule(_pass, (Stage.SETTLED,)),
+    (Stage.TRYING, TrialFailed): Rule(_go_back, (Stage.SETTLED,)),
 }
 
 MEANINGLESS: dict[tuple[Stage, type[SuccessionEvent]], str] = {
@@ -210,6 +260,13 @@ MEANINGLESS: dict[tuple[Stage, type[SuccessionEvent]], str] = {
     (Stage.RETIRING, HeirReady): "the heir is the current worker now",
     (Stage.RETIRING, HeirGone): "the heir is the current worker now",
     (Stage.RETIRING, CurrentGone): "its slot's own machine brings it back",
+    **{(Stage.TRYING, event): "there is one slot" for event in (HeirReady, HeirGone, OldGone)},
+    (Stage.TRYING, CurrentGone): "its slot's own machine brings it back",
+    **{
+        (stage, event): "nothing is being tried"
+        for stage in (Stage.SETTLED, Stage.PREPARING, Stage.DISMISSING, Stage.RETIRING)
+        for event in (TrialPassed, TrialFailed)
+    },
 }
 
 

@@ -43,6 +43,7 @@ from .succession import (
     AskAgain,
     CurrentGone,
     Dismiss,
+    GoBack,
     HeirGone,
     HeirReady,
     InPlace,
@@ -54,6 +55,8 @@ from .succession import (
     SuccessionEffect,
     SuccessionEvent,
     Swap,
+    TrialFailed,
+    TrialPassed,
     Wanted,
     Wish,
     decide,
@@ -258,10 +261,13 @@ class Supervisor:
     def _wanted(self, wish: Wish) -> Wanted:
         current = self._current
         served = is_serving(current.state) and current.life is not None and current.state.wanted
-        return Wanted(wish, beside=served and current.life is not None and self._room(current.life))
+        beside = served and current.life is not None and self._room(current.life)
+        return Wanted(wish, beside=beside, served=served)
 
     def _noticed(self, slot: Slot) -> SuccessionEvent | None:
         """What a slot's new state means for the succession."""
+        if self._succession.stage is Stage.TRYING:
+            return self._tried()
         if slot is self._heir:
             if is_serving(slot.state):
                 return HeirReady()
@@ -272,6 +278,12 @@ class Supervisor:
         elif slot is self._current and slot.state.phase is Phase.DOWN:
             return CurrentGone()
         return None
+
+    def _tried(self) -> SuccessionEvent | None:
+        state = self._current.state
+        if state.phase is Phase.FAILED:
+            return TrialFailed(state.reason or "it did not become ready")
+        return TrialPassed() if is_serving(state) else None
 
     def _succeed(self, event: SuccessionEvent, tasks: TaskGroup) -> None:
         self._succession, effects = decide(self._succession, event)
@@ -297,6 +309,9 @@ class Supervisor:
                 self._advance(self._heir, Stop(why), tasks)
             case AskAgain(wish=wish):
                 self._put(None, wish)
+            case GoBack():
+                self._current.make_life = self._current.proven
+                self._advance(self._current, Start(), tasks)
 
     def _raise_heir(self, wish: Wish, tasks: TaskGroup) -> None:
         taken = max(self._current.state.generation, self._current.state.taken)

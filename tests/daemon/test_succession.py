@@ -15,6 +15,7 @@ from stoker.daemon.succession import (
     AskAgain,
     CurrentGone,
     Dismiss,
+    GoBack,
     HeirGone,
     HeirReady,
     InPlace,
@@ -25,6 +26,8 @@ from stoker.daemon.succession import (
     Succession,
     SuccessionEvent,
     Swap,
+    TrialFailed,
+    TrialPassed,
     Wanted,
     Wish,
     decide,
@@ -32,6 +35,7 @@ from stoker.daemon.succession import (
 )
 
 FIRST, SECOND = Wish(why="first"), Wish(why="second")
+OTHERWISE = Wish(changed="otherwise")
 
 
 def after(*events: SuccessionEvent) -> tuple[Succession, list[object]]:
@@ -56,7 +60,7 @@ def test_every_pair_is_decided() -> None:
 def test_meaningless_changes_nothing(pair: tuple[Stage, type[SuccessionEvent]]) -> None:
     """A meaningless event changes nothing and asks for nothing."""
     state = Succession(pair[0])
-    examples = (HeirReady(), HeirGone("why"), CurrentGone(), OldGone())
+    examples = (HeirReady(), HeirGone("why"), CurrentGone(), OldGone(), TrialPassed(), TrialFailed("why"))
     event = next(event for event in examples if isinstance(event, pair[1]))
 
     assert decide(state, event) == (state, ())
@@ -80,6 +84,30 @@ def test_good_course_beside() -> None:
 def test_in_place_where_there_is_no_room() -> None:
     """Without room for two, the slot's own machine does it."""
     assert after(Wanted(FIRST, beside=False)) == (Succession(), [InPlace(FIRST)])
+
+
+def test_back_to_what_served() -> None:
+    """A worker made otherwise, in place, that comes to nothing is followed by one as before; the failure is told."""
+    wanted = Wanted(OTHERWISE, beside=False, served=True)
+    state, done = after(wanted, TrialFailed("no such model"))
+
+    assert done == [InPlace(OTHERWISE), GoBack()]
+    assert (state.stage, state.failure) == (Stage.SETTLED, "no such model")
+    assert after(wanted, TrialPassed()) == (Succession(), [InPlace(OTHERWISE)])
+
+
+def test_wish_during_a_trial() -> None:
+    """Another wish meanwhile is tried in the same place, and what there is to go back to stays."""
+    wanted = Wanted(OTHERWISE, beside=False, served=True)
+    _, done = after(wanted, Wanted(SECOND, beside=False), TrialFailed("no such model"))
+
+    assert done == [InPlace(OTHERWISE), InPlace(SECOND), GoBack()]
+
+
+@pytest.mark.parametrize(("wish", "served"), [(Wish(changed="otherwise"), False), (Wish(), True)])
+def test_nothing_to_go_back_to(wish: Wish, served: bool) -> None:
+    """Where nobody had served, or the new worker is made like the old one, what fails has failed."""
+    assert after(Wanted(wish, beside=False, served=served), TrialFailed("no")) == (Succession(), [InPlace(wish)])
 
 
 def test_heir_that_fails_changes_nothing() -> None:
@@ -119,10 +147,13 @@ WHATEVER = st.sampled_from(
     [
         Wanted(FIRST, beside=True),
         Wanted(SECOND, beside=False),
+        Wanted(OTHERWISE, beside=False, served=True),
         HeirReady(),
         HeirGone("it died"),
         CurrentGone(),
         OldGone(),
+        TrialPassed(),
+        TrialFailed("it died"),
     ]
 )
 
@@ -139,4 +170,4 @@ def test_never_two_heirs(events: list[SuccessionEvent]) -> None:
         for effect in effects:
             beside += isinstance(effect, Raise)
             beside -= isinstance(effect, Promote)
-        assert beside == (state.stage is not Stage.SETTLED)
+        assert beside == (state.stage not in {Stage.SETTLED, Stage.TRYING})

@@ -249,6 +249,62 @@ async def test_changed_worker_is_used_only_if_it_becomes_ready() -> None:
         assert made == ["changed"] * 3
 
 
+REFUSED = Course(load_failed="no such model", fatal=True)
+
+
+@pytest.mark.parametrize(
+    ("courses", "why"),
+    [
+        pytest.param((GOOD, REFUSED, GOOD), "no such model", id="refused model"),
+        pytest.param((GOOD, *[Course(dies=0.5, cause="crashed")] * 6, GOOD), "crashed", id="crash loop"),
+    ],
+)
+async def test_in_place_goes_back_to_what_served(courses: tuple[Course, ...], why: str) -> None:
+    """Without room, one made otherwise that does not become ready is followed by one as before, unseen."""
+    made: list[int] = []
+    async with supervised(*courses) as scene:
+
+        def changed(generation: int, *arguments: Any) -> Any:
+            made.append(generation)
+            return scene.make_life(generation, *arguments)
+
+        await scene.until("ready")
+        scene.supervisor.restart(make_life=changed)
+        now = await scene.until("ready", generation=len(courses))
+
+        assert why in (now.replacement_failed or "")
+        assert "failed" not in [phase for _, phase in scene.phases]
+        assert made == list(range(2, len(courses)))
+        scene.lives[-1].die("exited with code 1")
+        await scene.until("ready", generation=len(courses) + 1)
+        assert len(made) == len(courses) - 2
+
+
+async def test_in_place_has_nothing_to_go_back_to() -> None:
+    """Where nobody had been ready, or the new worker is made like the old one, what fails has failed."""
+    async with supervised(GOOD, REFUSED) as scene:
+        await scene.until("ready")
+        scene.supervisor.restart()
+        await scene.until("failed")
+        scene.supervisor.restart(make_life=scene.make_life)
+        await anyio.sleep(1000)
+
+        assert scene.board.current.phase == "failed"
+        assert len(scene.lives) == 3
+
+
+async def test_a_trial_that_passed_is_what_serves_from_then_on() -> None:
+    """Once a worker made otherwise was ready, a later failure is its own; there is no way back."""
+    async with supervised(GOOD, GOOD, REFUSED) as scene:
+        await scene.until("ready")
+        scene.supervisor.restart(make_life=scene.make_life)
+        await scene.until("ready", generation=2)
+        scene.lives[-1].die("exited with code 1")
+        await scene.until("failed")
+
+        assert len(scene.lives) == 3
+
+
 async def test_end_of_the_old_worker_is_news() -> None:
     """Whoever follows the board hears when the old worker has ended, although nothing of the new one changes."""
     async with supervised(Course(drain=5), GOOD, room=True) as scene:

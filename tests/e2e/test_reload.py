@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -13,6 +14,8 @@ import anyio
 import pytest
 
 from stoker.ipc.control_messages import StatusReport
+from stoker.ipc.errors import ErrorCode
+from tests.fakes.notify_ear import ear
 from tests.fakes.running_daemon import DEADLINE, RunningDaemon
 
 pytestmark = pytest.mark.anyio
@@ -68,6 +71,25 @@ async def test_hup_replaces_the_worker_without_a_pause() -> None:
         await running.ready(generation=2)
 
 
+async def test_hup_in_place_goes_back_where_the_new_worker_fails() -> None:
+    """A configuration with which no worker becomes ready, in place, costs a pause: the old one's serves again."""
+    config('replacement = "in-place"\nmax_batch = 4')
+    refusal = {"load": {"error": {"code": ErrorCode.MODEL_UNUSABLE, "message": "no such model"}}}
+    async with daemon(FAKE_WORKER=json.dumps({"2": refusal, "default": {}})) as running:
+        await running.ready()
+        config('replacement = "in-place"\nmax_batch = 8')
+        await reloaded(running)
+        async with running.control() as client, aclosing(client.watch()) as snapshots:
+            with anyio.fail_after(DEADLINE):
+                async for readiness in snapshots:
+                    assert readiness.phase != "failed"
+                    if readiness.ready and readiness.generation == 3:
+                        break
+
+    assert readiness.replacement_failed is not None
+    assert "no such model" in readiness.replacement_failed
+
+
 async def test_hup_with_a_bad_file_changes_nothing() -> None:
     """A file with a mistake, or a key that can't be changed live, is refused whole; the daemon serves as before."""
     config("max_waiting = 5")
@@ -84,6 +106,74 @@ async def test_hup_with_a_bad_file_changes_nothing() -> None:
             assert status.reload.outcome == "refused"
             assert why in status.reload.message
             assert (status.ready, status.generation, status.restarts) == (True, 1, ())
+
+
+async def test_systemd_hears_of_reloads() -> None:
+    """Each SIGHUP is a reload that begins and ends for systemd, applied or refused, and in a burst, too."""
+    config("max_waiting = 5")
+    with ear() as systemd:
+        async with daemon(**systemd.environ) as running:
+            await systemd.until(b"READY=1")
+            config("max_waiting = 6\nmax_batch = 3")
+            running.process.send_signal(signal.SIGHUP)
+            applied = await systemd.until(b"reload applied: at once: max_waiting; with a new worker: max_batch")
+            config("max_waiting = ")
+            running.process.send_signal(signal.SIGHUP)
+            refused = await systemd.until(b"reload refused: configuration file")
+            for _ in range(20):
+                running.process.send_signal(signal.SIGHUP)
+            config("max_waiting = 7\nmax_batch = 3")
+            running.process.send_signal(signal.SIGHUP)
+            burst = await systemd.until(b"reload applied: at once: max_waiting")
+
+    for heard in (applied, refused):
+        assert words(heard) == ["RELOADING=1", "READY=1"]
+        assert any(b"MONOTONIC_USEC=" in word for word in heard)
+    assert words(burst)
+    assert words(burst) == ["RELOADING=1", "READY=1"] * (len(words(burst)) // 2)
+
+
+def words(heard: list[bytes]) -> list[str]:
+    """What is said of reloading and being ready, in its order."""
+    lines = b"\n".join(heard).decode().splitlines()
+    return [line for line in lines if line in {"RELOADING=1", "READY=1"}]
+
+
+async def test_hup_before_ready_is_no_ready(tmp_path: Path) -> None:
+    """A reload while the first worker still loads is carried out, and not told as READY=1."""
+    config("max_waiting = 5")
+    heard: list[bytes] = []
+    with ear() as systemd:
+        async with daemon(**systemd.environ, FAKE_WORKER='{"faults": [{"at": "load", "do": "hang"}]}') as running:
+            await systemd.until(b"loading the model")
+            config("max_waiting = 6")
+            async with anyio.create_task_group() as tasks:
+
+                async def listen() -> None:  # all the while: what nobody reads is not said twice
+                    heard.extend(await systemd.until(b"STOPPING=1"))
+
+                tasks.start_soon(listen)
+                status = await reloaded(running)
+                running.process.send_signal(signal.SIGTERM)
+
+    assert (status.ready, status.reload and status.reload.outcome) == (False, "applied")
+    assert words(heard) == []
+
+
+async def test_configuration_that_hangs_holds_up_no_stop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A configuration that became a pipe which nobody writes to is refused in time, and the daemon ends when told."""
+    path = tmp_path / "hangs.toml"
+    path.touch()
+    monkeypatch.setenv("STOKER_CONFIG", str(path))
+    async with daemon() as running:
+        await running.ready()
+        path.unlink()
+        os.mkfifo(path)
+        status = await reloaded(running)
+
+        assert status.reload is not None
+        assert (status.reload.outcome, status.ready) == ("refused", True)
+        assert "could not be read within" in status.reload.message
 
 
 async def test_causes_outlive_the_daemon(tmp_path: Path) -> None:
