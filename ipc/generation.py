@@ -71,6 +71,8 @@ class JsonConstraint(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"
     """The answer is one JSON value that fits a JSON Schema; without one, any JSON object."""
 
     schema: dict[str, Any] | bool | None = None
+    or_call: bool = False
+    """Or it calls tools of the prompt, whichever the model chooses."""
 
 
 class ToolConstraint(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="tool", omit_defaults=True):

@@ -40,7 +40,15 @@ def named(tools: Sequence[Mapping[str, Any]], name: str | None) -> list[Mapping[
     return chosen
 
 
-def grammar(kind: str, functions: Sequence[Mapping[str, Any]], marker: Marker, *, header: bool, several: bool) -> str:
+def grammar(
+    kind: str,
+    functions: Sequence[Mapping[str, Any]],
+    marker: Marker,
+    *,
+    header: bool,
+    several: bool,
+    instead: Mapping[str, Any] | None = None,
+) -> str:
     """The grammar of an answer that calls one of these functions.
 
     Args:
@@ -49,6 +57,7 @@ def grammar(kind: str, functions: Sequence[Mapping[str, Any]], marker: Marker, *
         marker: For the format's marks.
         header: Of mistral's two forms, `name[ARGS]{…}`.
         several: More calls may follow the first.
+        instead: A JSON Schema; a value that fits it will do as well.
 
     Raises:
         Unsupported: The format's arguments are no JSON.
@@ -60,17 +69,20 @@ def grammar(kind: str, functions: Sequence[Mapping[str, Any]], marker: Marker, *
         rules = (_headed if header else _listed)(functions, marker, several=several)
     else:
         raise Unsupported(
-            f"a tool call of the format {kind!r} can't be demanded; formats that can: {', '.join(FORMATS)}",
-            remedy="leave the choice of a tool to the model",
+            f"a tool call of the format {kind!r} can't be constrained; formats that can: {', '.join(FORMATS)}",
+            remedy="send neither response_format beside tools nor a tool_choice that demands a call",
             field="constraint",
         )
-    return "\n".join([*rules, *arguments, ""])
+    if instead is None:
+        return "\n".join(["start: calls", *rules, *arguments, ""])
+    answer = f"answer: %json {json.dumps({**instead, 'x-guidance': {'whitespace_pattern': BLANKS}})}"
+    return "\n".join(["start: answer | calls", answer, *rules, *arguments, ""])
 
 
 def _wrapped(functions: Sequence[Mapping[str, Any]], marker: Marker, *, several: bool) -> list[str]:
     """Hermes, Qwen: an object between two marks, on lines of their own."""
     return [
-        f"start: call{_more(several=several, before=quoted(chr(10)) + '? ')}",
+        f"calls: call{_more(several=several, before=quoted(chr(10)) + '? ')}",
         f'call: {marker("<tool_call>")} "\\n"? object "\\n"? {marker("</tool_call>")}',
         f"object: {_objects(functions)}",
     ]
@@ -79,7 +91,7 @@ def _wrapped(functions: Sequence[Mapping[str, Any]], marker: Marker, *, several:
 def _listed(functions: Sequence[Mapping[str, Any]], marker: Marker, *, several: bool) -> list[str]:
     """Mistral's older form: a list of objects after one mark."""
     return [
-        f'start: {marker("[TOOL_CALLS]")} " "? "[" call{_more(several=several, before=quoted(", "))} "]"',
+        f'calls: {marker("[TOOL_CALLS]")} " "? "[" call{_more(several=several, before=quoted(", "))} "]"',
         f"call: {_objects(functions)}",
     ]
 
@@ -88,7 +100,7 @@ def _headed(functions: Sequence[Mapping[str, Any]], marker: Marker, *, several: 
     """Mistral's newer form: a name, a mark, and the arguments."""
     forms = (f"{quoted(function['name'])} {marker('[ARGS]')} arguments_{n}" for n, function in enumerate(functions))
     return [
-        f"start: call{_more(several=several)}",
+        f"calls: call{_more(several=several)}",
         f"call: {marker('[TOOL_CALLS]')} ({' | '.join(forms)})",
     ]
 

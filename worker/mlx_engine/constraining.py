@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from typing import Any
 
@@ -157,10 +157,16 @@ class Grammars:
 
     def _matcher(self, constraint: Constraint, prompt: Prompt, *, several: bool) -> Any:
         match constraint:
-            case JsonConstraint(schema=schema):
-                source, field = self._json(schema), "constraint.schema"
+            case JsonConstraint(schema=schema, or_call=or_call):
+                matcher = self._compile(self._json(_demanded(schema)), "constraint.schema")
+                if not or_call or self._loaded.tokenizer.tool_parser is None:
+                    return matcher
+                source = self._tool(prompt, None, several=several, instead=_demanded(schema))
             case ToolConstraint(name=name):
-                source, field = self._tool(prompt, name, several=several), "tools"
+                source = self._tool(prompt, name, several=several)
+        return self._compile(source, "tools")
+
+    def _compile(self, source: str, field: str) -> Any:
         if source not in self._compiled:
             limits = self._library.LLParserLimits(verbose_errors=False)
             matcher = self._library.LLMatcher(self._tokens, source, log_level=0, limits=limits)
@@ -172,14 +178,13 @@ class Grammars:
             self._compiled.popitem(last=False)
         return self._compiled[source].deep_copy()
 
-    def _json(self, schema: dict[str, Any] | bool | None) -> str:
-        if schema is False:
-            raise InvalidRequest("the schema `false` allows no answer", field="constraint.schema")
-        text = json.dumps({"type": "object"} if schema is None else {} if schema is True else schema)
+    def _json(self, schema: Mapping[str, Any]) -> str:
         options = {"whitespace_pattern": BLANKS}
-        return str(self._library.LLMatcher.grammar_from_json_schema(text, overrides=options))
+        return str(self._library.LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=options))
 
-    def _tool(self, prompt: Prompt, name: str | None, *, several: bool) -> str:
+    def _tool(
+        self, prompt: Prompt, name: str | None, *, several: bool, instead: Mapping[str, Any] | None = None
+    ) -> str:
         tokenizer = self._loaded.tokenizer
         tools = prompt.tools if isinstance(prompt, ChatPrompt) else ()
         functions = named(tools, name)
@@ -187,12 +192,24 @@ class Grammars:
             raise Unsupported("this model calls no tools", field="constraint")
         kind = tokenizer.tool_parser.__module__.rpartition(".")[2]
         header = "[ARGS]" in str(tokenizer.chat_template)
-        text = grammar(kind, functions, self._mark, header=header, several=several and name is None)
+        several = several and name is None
+        text = grammar(kind, functions, self._mark, header=header, several=several, instead=instead)
         return str(self._library.LLMatcher.grammar_from_lark(text))
 
     def _mark(self, text: str) -> str:
         tokens = self._loaded.tokenizer.encode(text, add_special_tokens=False)
         return f"<[{tokens[0]}]>" if len(tokens) == 1 else quoted(text)
+
+
+def _demanded(schema: dict[str, Any] | bool | None) -> Mapping[str, Any]:
+    """The schema of a constraint as an object.
+
+    Raises:
+        InvalidRequest: Nothing fits it.
+    """
+    if schema is False:
+        raise InvalidRequest("the schema `false` allows no answer", field="constraint.schema")
+    return {"type": "object"} if schema is None else {} if schema is True else schema
 
 
 def _brief(error: object) -> str:

@@ -225,7 +225,7 @@ def _constraint(request: MessagesRequest, tools: Sequence[Tool]) -> Constraint |
     if form is None:
         return None
     require_shallow(form.schema, "output_config.format.schema")
-    return JsonConstraint(schema=form.schema)
+    return JsonConstraint(schema=form.schema, or_call=bool(tools) and (choice is None or choice.type == "auto"))
 
 
 def _form(request: MessagesRequest) -> JsonFormat | None:

@@ -193,8 +193,8 @@ class CountRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         Annotated[
             OutputConfig,
             Meta(
-                description="`format`: the answer is JSON that fits the schema, and calls no tool; `effort` reaches "
-                "templates that know levels"
+                description="`format`: the answer is JSON that fits the schema, or, beside tools, calls of them; "
+                "`effort` reaches templates that know levels"
             ),
         ]
         | None

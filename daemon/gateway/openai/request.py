@@ -8,8 +8,8 @@ from typing import Any, TypeGuard
 
 import msgspec
 
-from ....ipc.messages import ChatPrompt, Constraint, Generate, Prompt, TextPrompt, TokenPrompt
-from ..fields import decoded, not_built, refuse_unless_neutral, require_shallow, wrong_value
+from ....ipc.messages import ChatPrompt, Constraint, Generate, JsonConstraint, Prompt, TextPrompt, TokenPrompt
+from ..fields import decoded, refuse_unless_neutral, require_shallow, wrong_value
 from .messages import is_marked, rendered
 from .sampling import MAX_CHOICES, repeated, sampling, stop_words, wants_usage
 from .tools import chosen, json_constraint
@@ -150,13 +150,7 @@ def _logprobs(request: ChatRequest) -> int | None:
 
 def _format(request: ChatRequest, tools: Sequence[Any]) -> Constraint | None:
     constraint = json_constraint(request.response_format)
-    if constraint is not None and tools:
-        # Kept, the form would forbid every call; dropped, it would be ignored.
-        raise not_built(
-            "response_format",
-            "beside tools that may be called, leave it out, or send tool_choice `none` or `required`",
-        )
-    return constraint
+    return constraint if constraint is None else JsonConstraint(schema=constraint.schema, or_call=bool(tools))
 
 
 def _template_args(request: ChatRequest) -> dict[str, Any]:

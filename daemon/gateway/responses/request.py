@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from ....ipc.messages import ChatPrompt, Constraint, Generate, JsonConstraint, Sampling
-from ..fields import decoded, not_built, refuse_unless_neutral, require_shallow
+from ..fields import decoded, refuse_unless_neutral, require_shallow
 from ..openai.sampling import DEFAULT_TEMPERATURE
 from .document import ShownReasoning, ShownText
 from .items import read_messages
@@ -102,15 +102,11 @@ def _constraint(request: ResponsesRequest, tools: Tools, form: Format) -> Constr
         return call
     if isinstance(form, TextFormat):
         return None
-    if tools.rendered and request.tool_choice != "none":
-        # Kept, the form would forbid every call; dropped, it would be ignored.
-        raise not_built(
-            "text.format", "beside tools that may be called, leave it out, or send tool_choice `none` or `required`"
-        )
+    or_call = bool(tools.rendered) and request.tool_choice != "none"
     if not isinstance(form, JsonSchemaFormat):
-        return JsonConstraint()
+        return JsonConstraint(or_call=or_call)
     require_shallow(form.schema, "text.format.schema")
-    return JsonConstraint(schema=form.schema)
+    return JsonConstraint(schema=form.schema, or_call=or_call)
 
 
 # -- what the answer echoes --------------------------------------------------------------------------------

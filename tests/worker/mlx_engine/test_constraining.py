@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,56 +14,19 @@ import pytest
 from stoker.ipc.errors import ErrorCode
 from stoker.ipc.messages import (
     ChatPrompt,
-    Constraint,
-    Generate,
     JsonConstraint,
     Sampling,
     TextPrompt,
-    ToolCall,
-    ToolConstraint,
 )
 from stoker.worker.mlx_engine.constraining import Constrained
-from tests.fakes.driven_core import Answer, DrivenCore, ask
-from tests.fakes.scripted_model import WEATHER, write_scripted_model
+from tests.fakes.bound_answers import PERSON, SAMPLED
+from tests.fakes.driven_core import DrivenCore, ask
 from tests.fakes.tiny_models import Kind
-
-PERSON = {
-    "type": "object",
-    "properties": {
-        "name": {"type": "string", "maxLength": 8},
-        "age": {"type": "integer", "minimum": 0, "maximum": 150},
-        "trade": {"enum": ["smith", "stoker"]},
-    },
-    "required": ["name", "age", "trade"],
-    "additionalProperties": False,
-}
-LOOK = {
-    "type": "function",
-    "function": {
-        "name": "look",
-        "parameters": {"type": "object", "properties": {"far": {"type": "boolean"}}, "required": ["far"],
-                       "additionalProperties": False, "uniqueItems": True},
-    },
-}  # fmt: skip
-POKE = {"type": "function", "function": {"name": "poke", "parameters": {
-    "type": "object", "properties": {"times": {"$ref": "#/$defs/few"}}, "required": ["times"],
-    "additionalProperties": False, "$defs": {"few": {"type": "integer", "minimum": 1, "maximum": 5}},
-}}}  # fmt: skip
-SAMPLED = Sampling(temperature=1.0, seed=5)
 
 
 @pytest.fixture(scope="module")
 def core(tiny_llama: Path) -> DrivenCore:
     return DrivenCore(tiny_llama)
-
-
-def chat(constraint: Constraint, *tools: dict[str, Any], most: int = 200, **how: Any) -> Generate:
-    prompt = ChatPrompt(messages=({"role": "user", "content": "Go on."},), tools=tools)
-    return Generate(prompt=prompt, max_tokens=most, constraint=constraint, **how)
-
-
-def calls_of(answer: Answer) -> list[ToolCall]:
-    return [call for delta in answer.deltas for call in delta.calls]
 
 
 @pytest.mark.parametrize("seed", [None, 1, 2, 3])
@@ -136,72 +99,6 @@ def test_schema_that_cannot_be_used(core: DrivenCore, schema: Any) -> None:
 
     assert error.data.field == "constraint.schema"
     assert core.generate(ask("Who?", 3)).finished.reason == "length"
-
-
-def test_named_tool_is_called(core: DrivenCore) -> None:
-    """The answer is one call of the tool named, its arguments fit its schema, and keywords unknown are left out."""
-    answer = core.generate(chat(ToolConstraint(name="look"), LOOK, POKE, sampling=SAMPLED))
-    (call,) = calls_of(answer)
-
-    assert call.name == "look"
-    assert json.loads(call.arguments)["far"] in {True, False}
-    assert (answer.text, answer.finished.reason) == ("", "stop")
-
-
-def test_any_tool_is_called(core: DrivenCore) -> None:
-    """Without a name it is a call of one of the tools, or of several; without parallel calls just one."""
-    single = chat(ToolConstraint(), POKE, LOOK, parallel_calls=False, sampling=SAMPLED)
-    (call,) = calls_of(core.generate(single))
-    many = calls_of(core.generate(chat(ToolConstraint(), POKE, LOOK, sampling=SAMPLED, most=400)))
-
-    assert call.name in {"look", "poke"}
-    assert many
-    assert all(json.loads(each.arguments).keys() in ({"far"}, {"times"}) for each in many)
-
-
-@pytest.mark.parametrize(
-    ("constraint", "tools", "field"),
-    [(ToolConstraint(name="fly"), (LOOK,), "constraint"), (ToolConstraint(), (), "constraint"),
-     (ToolConstraint(), ({"type": "function"},), "tools")],
-    ids=["unknown", "none", "shape"],
-)  # fmt: skip
-def test_tools_that_cannot_be_called(
-    core: DrivenCore, constraint: Constraint, tools: Sequence[dict[str, Any]], field: str
-) -> None:
-    """A call of a tool that isn't offered can't be demanded."""
-    error = core.generate(chat(constraint, *tools)).error
-
-    assert error.code == ErrorCode.INVALID_PARAMS
-
-    assert error.data.field == field
-
-
-def test_text_prompts_have_no_tools(core: DrivenCore) -> None:
-    """A tool call can't be demanded of a text prompt."""
-    body = Generate(prompt=TextPrompt(text="x"), constraint=ToolConstraint())
-
-    assert core.generate(body).error.code == ErrorCode.INVALID_PARAMS
-
-
-def test_format_that_is_no_json(tmp_path: Path) -> None:
-    """Of a format whose arguments are no JSON, a call can't be demanded: the refusal names the format."""
-    write_scripted_model(tmp_path / "m", tools="qwen3_coder")
-    error = DrivenCore(tmp_path / "m").generate(chat(ToolConstraint(), WEATHER)).error
-
-    assert error.code == ErrorCode.UNSUPPORTED
-    assert "qwen3_coder" in error.message
-
-
-@pytest.mark.parametrize("script", ["one call", "two calls"])
-def test_mistral_calls_are_json(tmp_path: Path, script: str) -> None:
-    """A format without an end mark can be demanded too."""
-    write_scripted_model(tmp_path / "m", tools="mistral")
-    prompt = ChatPrompt(messages=({"role": "user", "content": script},), tools=(POKE,))
-    body = Generate(prompt=prompt, max_tokens=200, constraint=ToolConstraint(name="poke"))
-    (call,) = calls_of(DrivenCore(tmp_path / "m").generate(body))
-
-    assert call.name == "poke"
-    assert json.loads(call.arguments)["times"] in range(1, 6)
 
 
 class Listening:

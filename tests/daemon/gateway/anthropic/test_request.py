@@ -136,6 +136,15 @@ def test_choice_of_none_leaves_the_tools_out() -> None:
     assert prompt(tools=[WEATHER], tool_choice={"type": "none"}).tools == ()
 
 
+def test_form_beside_tools() -> None:
+    """The answer is of the form, or calls tools, unless none may be called."""
+    form = {"tools": [WEATHER], "output_config": {"format": JSON}}
+
+    assert read(**form).body.constraint == JsonConstraint(schema=SCHEMA, or_call=True)
+    assert read(**form, tool_choice={"type": "auto"}).body.constraint == JsonConstraint(schema=SCHEMA, or_call=True)
+    assert read(**form, tool_choice={"type": "none"}).body.constraint == JsonConstraint(schema=SCHEMA)
+
+
 def test_call_wins_over_the_form() -> None:
     """Where a call is demanded, the form of a text says nothing."""
     body = read(tools=[WEATHER], tool_choice={"type": "any"}, output_config={"format": JSON}).body

@@ -105,7 +105,6 @@ def test_parallel_calls_may_be_forbidden(given: bool | None, parallel: bool) -> 
         ({"tools": [tool("")]}, "tools[0].function.name", ""),
         ({"tools": [tool("f", parameters=[])]}, "tools[0].function.parameters", ""),
         ({"tools": [tool("f", returns={})]}, "tools[0].function.returns", "leave it out"),
-        ({"tools": [ADD], "response_format": schema_format()}, "response_format", "tool_choice"),
         ({"response_format": {"type": "xml"}}, "response_format.type", "`json_schema`"),
         ({"response_format": {"type": "json_schema"}}, "response_format.json_schema", ""),
         ({"response_format": schema_format(schema=1)}, "response_format.json_schema.schema", ""),
@@ -142,11 +141,13 @@ def test_form_is_a_constraint(given: dict[str, Any], constraint: JsonConstraint 
     assert read(response_format=given).body.constraint == constraint
 
 
-def test_form_stands_beside_tools_that_do_not_matter() -> None:
-    """With tools that may not be called, JSON is possible; where one must be called, the call is the answer."""
-    fields = {"tools": [ADD], "response_format": {"type": "json_object"}}
+def test_form_stands_beside_tools() -> None:
+    """With tools the answer is JSON or a call; just JSON if none may be called, just a call where one must be."""
+    fields = {"tools": [ADD], "response_format": schema_format()}
 
-    assert read(**fields, tool_choice="none").body.constraint == JsonConstraint()
+    for choice in (None, "auto", allowed("auto", "add")):
+        assert read(**fields, tool_choice=choice).body.constraint == JsonConstraint(schema=SCHEMA, or_call=True)
+    assert read(**fields, tool_choice="none").body.constraint == JsonConstraint(schema=SCHEMA)
     assert read(**fields, tool_choice="required").body.constraint == ToolConstraint()
 
 

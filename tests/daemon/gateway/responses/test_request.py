@@ -83,10 +83,11 @@ def test_form_of_the_text(form: dict[str, Any], constraint: JsonConstraint | Non
     assert read(text={"format": form}).body.constraint == constraint
 
 
-def test_form_beside_tools_that_are_not_called_or_must_be() -> None:
-    """With `none` the form is kept; with `required` it is the call that is enforced, since there will be no text."""
+def test_form_beside_tools() -> None:
+    """The answer is of the form, or calls; with `none` it doesn't call, with `required` it only calls."""
     form = {"format": {"type": "json_object"}}
 
+    assert read(text=form, tools=[LOOK]).body.constraint == JsonConstraint(or_call=True)
     assert read(text=form, tools=[LOOK], tool_choice="none").body.constraint == JsonConstraint()
     assert read(text=form, tools=[LOOK], tool_choice="required").body.constraint == ToolConstraint()
 
@@ -156,7 +157,6 @@ def test_harmless_fields_are_accepted() -> None:
         ({"text": {"verbosity": "low"}}, "text.verbosity", "low"),
         ({"text": {"format": {"type": "xml"}}}, "text.format.type", "xml"),
         ({"tools": [{"type": "web_search"}]}, "tools[0]", "type `web_search`"),
-        ({"tools": [LOOK], "text": {"format": {"type": "json_object"}}}, "text.format", "beside tools"),
         ({"tools": [LOOK, {"type": "function"}]}, "tools[1].name", "required"),
         ({"tool_choice": "required"}, "tool_choice", "no tools"),
         ({"tools": [LOOK], "tool_choice": {"type": "function", "name": "x"}}, "tool_choice.name", "`look`"),
