@@ -18,7 +18,7 @@ from anyio.abc import SocketAttribute
 
 from ..ipc.channel import Channel
 from ..ipc.errors import FATAL
-from ..ipc.messages import Id, Load, Loaded, Progress, Warm, Warmed, WarmPrefix
+from ..ipc.messages import Id, Load, Loaded, Progress, Warm, Warmed, WarmedLater, WarmPrefix
 from ..ipc.peer import peer
 from ..ipc.unix_stream import accept_unix
 from .attention import Attention
@@ -36,6 +36,7 @@ from .lifecycle import (
     WarmupEnded,
 )
 from .lifecycle import Loaded as LoadedEvent
+from .lifecycle import WarmedLater as WarmedLaterEvent
 from .link import FROM_WORKER, ProtocolBroken, RequestRefused, VersionMismatch, WorkerLink, WorkerLost
 from .process import LineSink, WorkerProcess
 from .pulse import Budgets
@@ -185,7 +186,7 @@ class WorkerLife:
     async def _converse(self, listener: socket, exited: anyio.Event) -> None:
         try:
             async with await self._accept(listener) as channel:
-                link = WorkerLink(channel, self.generation)
+                link = WorkerLink(channel, self.generation, self._warmed_later)
                 await link.greet()
                 self.link = link
                 self.post(Greeted(self.generation))
@@ -268,6 +269,9 @@ class WorkerLife:
                 return mail
             finally:
                 self._warming.discard(request_id)
+
+    def _warmed_later(self, warmed: WarmedLater) -> None:
+        self.post(WarmedLaterEvent(self.generation, warmed.prefixes))
 
     async def abandon_warmup(self) -> None:
         """Tell the worker to give the running warmup up; its report still comes."""

@@ -128,6 +128,13 @@ class WarmupEnded(WorkerEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class WarmedLater(WorkerEvent):
+    """The worker warmed prefixes in idle time, unasked: what an abandoned warmup had left, or a new day changed."""
+
+    prefixes: tuple[PrefixReport, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class LinkLost(WorkerEvent):
     """The worker's connection ended, or broke the protocol, while its process lives.
 
@@ -176,6 +183,7 @@ Event: TypeAlias = (
     | Loaded
     | LoadFailed
     | WarmupEnded
+    | WarmedLater
     | LinkLost
     | Unfit
     | Drained
@@ -193,6 +201,7 @@ EVENTS: tuple[type[Event], ...] = (
     Loaded,
     LoadFailed,
     WarmupEnded,
+    WarmedLater,
     LinkLost,
     Unfit,
     Drained,

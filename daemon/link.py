@@ -43,6 +43,7 @@ from ..ipc.messages import (
     Id,
     Load,
     Loaded,
+    Measure,
     Noted,
     Pin,
     Prefixes,
@@ -50,19 +51,21 @@ from ..ipc.messages import (
     Progress,
     Proven,
     Result,
+    Speed,
     Statistics,
     Step,
     StoredList,
     TokenCount,
     Warm,
     Warmed,
+    WarmedLater,
     Welcome,
     WorkerResult,
 )
 from .mailbox import Mail, Mailbox
 from .pulse import Pulse
 
-FROM_WORKER = Dialect(requests=[Hello], notifications=[Progress, Step], results=WorkerResult)
+FROM_WORKER = Dialect(requests=[Hello], notifications=[Progress, Step, WarmedLater], results=WorkerResult)
 """What a worker may say."""
 
 ANSWERS: Mapping[type[Body], type[Result]] = {
@@ -77,6 +80,7 @@ ANSWERS: Mapping[type[Body], type[Result]] = {
     CacheList: StoredList,
     CacheVerify: Proven,
     CacheClear: Cleared,
+    Measure: Speed,
 }
 """What answers what."""
 
@@ -113,14 +117,18 @@ class WorkerLink:
     Args:
         channel: The connection, just accepted.
         generation: The worker's.
+        on_warmed: Called with what the worker has warmed unasked.
 
     Attributes:
         pulse: What the worker owes, and when it last proved that it computes.
         stirred: Set when an answer was bad. Whoever waits for it puts a new one in its place.
     """
 
-    def __init__(self, channel: Channel, generation: int) -> None:
+    def __init__(
+        self, channel: Channel, generation: int, on_warmed: Callable[[WarmedLater], None] = lambda _: None
+    ) -> None:
         self._channel = channel
+        self._on_warmed = on_warmed
         self.generation = generation
         self._ids = count(1)
         self._open: dict[Id, Mailbox] = {}
@@ -255,6 +263,9 @@ class WorkerLink:
             case Notification(body=Progress() as progress):
                 self.pulse.heard(anyio.current_time())
                 self._deliver(progress.target, progress)
+            case Notification(body=WarmedLater() as warmed):
+                self.pulse.heard(anyio.current_time())
+                self._on_warmed(warmed)
             case Response(id=request_id, result=Result() as result):
                 self._answer(request_id, result)
             case ErrorResponse(id=request_id, code=code, message=message, data=data) if request_id is not None:

@@ -38,6 +38,7 @@ from .lifecycle import (
     State,
     Stop,
     Unfit,
+    WarmedLater,
     WarmupEnded,
     WorkerEvent,
 )
@@ -86,6 +87,7 @@ TABLE: dict[tuple[Phase, type[Event]], Rule] = {
     (Phase.WARMING, Restart): _rule(rules_of_stopping.restart_early, Phase.STOPPING),
     (Phase.WARMING, Rewarm): _rule(rules.refuse_rewarm, Phase.WARMING),
     (Phase.READY, WarmupEnded): _rule(rules.finish_rewarm, Phase.READY),
+    (Phase.READY, WarmedLater): _rule(rules.warmed_later, Phase.READY),
     (Phase.READY, Rewarm): _rule(rules.rewarm, Phase.READY),
     (Phase.READY, DeadlinePassed): _rule(rules.abandon_rewarm, Phase.READY),
     (Phase.READY, LinkLost): _rule(rules_of_dying.kill_unlinked, Phase.READY),
@@ -120,6 +122,7 @@ _NEWS: tuple[type[Event], ...] = (
     Loaded,
     LoadFailed,
     WarmupEnded,
+    WarmedLater,
     LinkLost,
     Unfit,
     Drained,
@@ -138,7 +141,7 @@ MEANINGLESS: dict[tuple[Phase, type[Event]], str] = {
     (Phase.READY, Start): "already wanted",
     **{
         (Phase.STARTING, event): "before hello, a worker has nothing to say"
-        for event in (LoadAdvanced, Loaded, LoadFailed, WarmupEnded)
+        for event in (LoadAdvanced, Loaded, LoadFailed, WarmupEnded, WarmedLater)
     },
     (Phase.LOADING, Greeted): "hello is said once; the link refuses a second",
     (Phase.WARMING, Greeted): "hello is said once; the link refuses a second",
@@ -146,6 +149,8 @@ MEANINGLESS: dict[tuple[Phase, type[Event]], str] = {
     (Phase.STARTING, Unfit): "watched over from `Loaded` on",
     (Phase.LOADING, Unfit): "watched over from `Loaded` on",
     (Phase.LOADING, WarmupEnded): "no warmup was asked for yet",
+    (Phase.LOADING, WarmedLater): "no warmup was asked for yet",
+    (Phase.WARMING, WarmedLater): "idle time begins after the warmup",
     **{
         (phase, event): "load is asked for once, and was answered"
         for phase in (Phase.WARMING, Phase.READY)
@@ -157,7 +162,7 @@ MEANINGLESS: dict[tuple[Phase, type[Event]], str] = {
     },
     **{
         (Phase.STOPPING, event): "said before the worker heard that it is to stop"
-        for event in (Greeted, LoadAdvanced, Loaded, LoadFailed, WarmupEnded)
+        for event in (Greeted, LoadAdvanced, Loaded, LoadFailed, WarmupEnded, WarmedLater)
     },
 }
 

@@ -135,7 +135,7 @@ def _lives(timeline: Timeline) -> Families:
 def _readiness(report: StatusReport) -> Families:
     yield _gauge("phase", "1 for the phase that the daemon is in.", "phase", PHASES, {report.phase: 1})
     yield _single("ready", "1 while requests are served at once.", report.ready)
-    yield _single("warm", "1 if the warmup of the worker that serves succeeded.", report.warm)
+    yield _single("warm", "1 if the worker that serves is warm.", report.warm)
     yield _single("worker_generation", "Number of the worker's life.", report.generation)
     sources = [prefix.source for prefix in report.prefixes]
     counts = {source: sources.count(source) for source in SOURCES}

@@ -24,6 +24,7 @@ from .lifecycle import (
     Rewarm,
     Start,
     State,
+    WarmedLater,
     Warmup,
     WarmupEnded,
 )
@@ -161,6 +162,20 @@ def finish_rewarm(state: State, event: WarmupEnded, _: float, __: Policy) -> Ste
     if event.outcome is not Outcome.SUCCEEDED:
         return done, ()
     return replace(done, warm=True, reason=None, warmup=Warmup(event.outcome, event.seconds, event.prefixes)), ()
+
+
+def warmed_later(state: State, event: WarmedLater, _: float, __: Policy) -> Step:
+    """Idle time has finished what an abandoned warmup left: warm after all, once everything configured is whole.
+
+    The outcome stays what it was: how the warmup ended is history, whether the worker is warm is not. What is learned
+    may be missing, as in a warmup that succeeds.
+    """
+    reports = {report.name: report for report in (*state.warmup.prefixes, *event.prefixes)}
+    warmup = replace(state.warmup, prefixes=tuple(reports.values()))
+    whole = all(report.optional or 0 < report.tokens == report.tokens_warm for report in warmup.prefixes)
+    if warmup.outcome is Outcome.ABANDONED and whole:
+        return replace(state, warmup=warmup, warm=True, reason=None), ()
+    return replace(state, warmup=warmup), ()
 
 
 def abandon_rewarm(state: State, _: DeadlinePassed, __: float, ___: Policy) -> Step:

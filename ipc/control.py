@@ -23,22 +23,25 @@ from .control_messages import (
     Accepted,
     Changed,
     Clearance,
-    ControlRequest,
     Counted,
     Document,
+    Measurement,
     PrefixListing,
     Readiness,
+    RewarmReport,
+    StatusReport,
+    StoredListing,
+    Verification,
+    VersionReport,
+)
+from .control_requests import (
+    ControlRequest,
     Ready,
     Restart,
     Rewarm,
-    RewarmReport,
     Status,
-    StatusReport,
     Stop,
-    StoredListing,
-    Verification,
     Version,
-    VersionReport,
     WaitReady,
     WarmForget,
     WarmList,
@@ -47,7 +50,7 @@ from .control_messages import (
 )
 from .errors import ErrorCode
 from .framing import Dialect, ErrorResponse, Frame, Malformed, Notification, ProtocolError, Request, Response
-from .messages import CacheClear, CacheList, CacheVerify, Id, WarmPrefix
+from .messages import CacheClear, CacheList, CacheVerify, Id, Measure, WarmPrefix
 from .peer import Peer, peer
 from .unix_stream import connect_unix
 
@@ -176,6 +179,10 @@ class ControlClient:
     async def cache_clear(self, name: str | None = None, *, foreign: bool = False) -> Clearance:
         """Delete stored prefixes: all, those of a name or a key, or only those that the loaded model can't use."""
         return await self._call(CacheClear(name=name, foreign=foreign), Clearance, CLEAR_TIMEOUT)
+
+    async def measure(self) -> Measurement:
+        """How fast the machine computes for the worker; refused while that has something else to do."""
+        return await self._call(Measure(), Measurement, self._within)
 
     async def stop(self) -> None:
         """Have the daemon stop; returns when that is under way. `closed` then waits for it."""

@@ -1,4 +1,4 @@
-"""The control socket's messages: what the CLI and other programs may ask the daemon, and what it answers.
+"""The control socket's messages: what the daemon answers; what it may be asked is in `control_requests`.
 
 Same framing as the worker socket. Results are plain objects without a `kind`: whoever asks knows the type, and
 `nc -U` users see no noise. Fields are only ever added. Times are Unix seconds, durations seconds.
@@ -6,23 +6,20 @@ Same framing as the worker socket. Results are plain objects without a `kind`: w
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, TypeAlias, get_args
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import msgspec
 
 from .messages import (
     Body,
-    CacheClear,
     CacheFigures,
-    CacheList,
-    CacheVerify,
     KnownPrefix,
     PrefixReport,
     ProvenPrefix,
     SetAside,
+    Speed,
     StoredPrefix,
     StoreFigures,
-    WarmPrefix,
 )
 
 Phase: TypeAlias = Literal["down", "starting", "loading", "warming", "ready", "stopping", "backoff", "failed"]
@@ -31,108 +28,6 @@ Outcome: TypeAlias = Literal["succeeded", "abandoned", "failed", "disabled"]
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):
     """A result of the control socket."""
-
-
-# -- requests ----------------------------------------------------------------------------------------------
-
-
-class Ready(Body, frozen=True, kw_only=True):
-    """Is the service ready? Answered at once by `Readiness`."""
-
-    METHOD: ClassVar[str] = "ready"
-
-
-class WaitReady(Body, frozen=True, kw_only=True):
-    """Wait until ready or failed, at most `timeout` seconds; answered by `Readiness` either way."""
-
-    METHOD: ClassVar[str] = "wait_ready"
-
-    timeout: float = 60.0
-
-
-class Status(Body, frozen=True, kw_only=True):
-    """Everything the daemon knows; answered by `StatusReport`."""
-
-    METHOD: ClassVar[str] = "status"
-
-
-class Watch(Body, frozen=True, kw_only=True):
-    """Answered by `Readiness` now; then a `Changed` notification at each transition, until the client leaves."""
-
-    METHOD: ClassVar[str] = "watch"
-
-
-class Restart(Body, frozen=True, kw_only=True):
-    """Replace the worker; answered by `Accepted` once it is under way. `cold` skips warmup."""
-
-    METHOD: ClassVar[str] = "restart"
-
-    cold: bool = False
-
-
-class Rewarm(Body, frozen=True, kw_only=True):
-    """Warm again without restarting, the standard prompts or these; answered by `RewarmReport` when done."""
-
-    METHOD: ClassVar[str] = "rewarm"
-
-    prompts: tuple[WarmPrefix, ...] = ()
-
-
-class WarmList(Body, frozen=True, kw_only=True):
-    """Which prefixes are warm or learned; answered by `PrefixListing`."""
-
-    METHOD: ClassVar[str] = "warm_list"
-
-
-class WarmPin(Body, frozen=True, kw_only=True):
-    """Warm a learned prefix at every start, or no longer; answered by `Counted`."""
-
-    METHOD: ClassVar[str] = "warm_pin"
-
-    name: str
-    pinned: bool = True
-
-
-class WarmForget(Body, frozen=True, kw_only=True):
-    """Forget a learned prefix; without a name, all of every model. Answered by `Counted`."""
-
-    METHOD: ClassVar[str] = "warm_forget"
-
-    name: str | None = None
-
-
-class Stop(Body, frozen=True, kw_only=True):
-    """Stop worker and daemon; answered by `Accepted`, then the connection ends when the daemon has."""
-
-    METHOD: ClassVar[str] = "stop"
-
-
-class Version(Body, frozen=True, kw_only=True):
-    """Answered by `VersionReport`."""
-
-    METHOD: ClassVar[str] = "version"
-
-
-ControlRequest: TypeAlias = (
-    Ready
-    | WaitReady
-    | Status
-    | Watch
-    | Restart
-    | Rewarm
-    | WarmList
-    | WarmPin
-    | WarmForget
-    | CacheList
-    | CacheVerify
-    | CacheClear
-    | Stop
-    | Version
-)
-CONTROL_REQUESTS: tuple[type[ControlRequest], ...] = get_args(ControlRequest)
-
-
-# -- results -----------------------------------------------------------------------------------------------
 
 
 class PrefixStatus(Document, frozen=True, kw_only=True):
@@ -144,6 +39,7 @@ class PrefixStatus(Document, frozen=True, kw_only=True):
     source: str
     seconds: float
     note: str | None = None
+    optional: bool = False
 
     @classmethod
     def of(cls, report: PrefixReport) -> PrefixStatus:
@@ -338,6 +234,22 @@ class Clearance(Document, frozen=True, kw_only=True):
 
     count: int
     bytes: int
+
+
+class Measurement(Document, frozen=True, kw_only=True):
+    """How fast the machine computes for a process, without a model; of use beside that of another process."""
+
+    device: str
+    bandwidth: float
+    """Bytes per second."""
+    flops: float
+    """Operations per second."""
+    seconds: float
+
+    @classmethod
+    def of(cls, speed: Speed) -> Measurement:
+        """The public form of a worker's answer."""
+        return cls(**{name: getattr(speed, name) for name in cls.__struct_fields__})
 
 
 class VersionReport(Document, frozen=True, kw_only=True):

@@ -32,6 +32,8 @@ class ErrorCode(IntEnum):
     """The engine failed under the request, by no fault of its own; the same request may succeed elsewhere."""
     UNSUPPORTED = -32015
     """The request asks for what this model or engine can't do."""
+    BUSY = -32016
+    """What is asked for is done beside nothing else, and there is something else to do now."""
 
     NOT_READY = -32020
     """The daemon has no ready worker, and won't have one within the request's deadline."""
@@ -39,7 +41,7 @@ class ErrorCode(IntEnum):
     """The daemon understood, and says no; the message says why."""
 
 
-RETRYABLE = frozenset({ErrorCode.INSUFFICIENT_MEMORY, ErrorCode.GENERATION_FAILED})
+RETRYABLE = frozenset({ErrorCode.INSUFFICIENT_MEMORY, ErrorCode.GENERATION_FAILED, ErrorCode.BUSY})
 """Worker errors that the same request may escape on another try."""
 
 FATAL = frozenset({ErrorCode.MODEL_UNUSABLE, ErrorCode.UNSUPPORTED_PROTOCOL})

@@ -82,6 +82,7 @@ __all__ = [
     "Likely",
     "Load",
     "Loaded",
+    "Measure",
     "Noted",
     "Pin",
     "PrefixList",
@@ -94,6 +95,7 @@ __all__ = [
     "Result",
     "Sampling",
     "SetAside",
+    "Speed",
     "Stage",
     "Statistics",
     "Step",
@@ -111,6 +113,7 @@ __all__ = [
     "Warm",
     "WarmPrefix",
     "Warmed",
+    "WarmedLater",
     "Welcome",
     "WorkerResult",
 ]
@@ -188,6 +191,12 @@ class Statistics(Body, frozen=True, kw_only=True):
     METHOD: ClassVar[str] = "statistics"
 
 
+class Measure(Body, frozen=True, kw_only=True):
+    """Ask how fast the machine computes for this process; answered by `Speed`, or by `BUSY` at once."""
+
+    METHOD: ClassVar[str] = "measure"
+
+
 class Cancel(Body, frozen=True, kw_only=True):
     """Notification: give up the request `target`, which is still answered (`Warmed` or `Finished`)."""
 
@@ -215,6 +224,7 @@ ToWorker: TypeAlias = (
     | CacheList
     | CacheVerify
     | CacheClear
+    | Measure
     | Cancel
 )
 
@@ -280,6 +290,8 @@ class PrefixReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     source: Literal["prefilled", "resident", "restored", "none"]
     seconds: float
     note: str | None = None
+    optional: bool = False
+    """A warmup succeeds without it: it was learned, not configured."""
 
 
 class Warmed(Result, frozen=True, kw_only=True):
@@ -289,6 +301,14 @@ class Warmed(Result, frozen=True, kw_only=True):
     prefixes: tuple[PrefixReport, ...]
     seconds: float
     reason: str | None = None
+
+
+class WarmedLater(Body, frozen=True, kw_only=True):
+    """Notification: prefixes that an abandoned warmup had left, or a new day changed, were warmed in idle time."""
+
+    METHOD: ClassVar[str] = "warmed_later"
+
+    prefixes: tuple[PrefixReport, ...]
 
 
 class Figures(Result, frozen=True, kw_only=True):
@@ -306,7 +326,20 @@ class Figures(Result, frozen=True, kw_only=True):
     """What was warmed in idle time, which nobody waited for; each takes the place of an older report of its name."""
 
 
+class Speed(Result, frozen=True, kw_only=True):
+    """What a fixed piece of work, the same for every model, showed of the machine."""
+
+    device: str
+    """`cpu` or `gpu`."""
+    bandwidth: float
+    """Bytes of weights per second through products of matrix and vector: what decoding is bound by."""
+    flops: float
+    """Floating-point operations per second in products of matrices: what prefill is bound by."""
+    seconds: float
+    """How long it took."""
+
+
 WorkerResult: TypeAlias = (
-    Loaded | Warmed | Finished | TokenCount | Figures | PrefixList | Noted | StoredList | Proven | Cleared
+    Loaded | Warmed | Finished | TokenCount | Figures | PrefixList | Noted | StoredList | Proven | Cleared | Speed
 )
-FromWorker: TypeAlias = Hello | Progress | Step | WorkerResult
+FromWorker: TypeAlias = Hello | Progress | Step | WarmedLater | WorkerResult

@@ -18,12 +18,12 @@ from stoker.ipc.messages import (
     Cleared,
     Delta,
     Forget,
-    Load,
     Loaded,
     Noted,
     Pin,
     Prefixes,
     PrefixList,
+    PrefixReport,
     Progress,
     Proven,
     ProvenPrefix,
@@ -31,33 +31,18 @@ from stoker.ipc.messages import (
     StoredList,
     TokenLogprob,
     ToolCall,
+    WarmedLater,
     Welcome,
 )
-from tests.fakes.fake_peer import FINISHED, GENERATE, joined, linked
+from tests.fakes.fake_peer import FINISHED, GENERATE, LOAD, LOADED, joined, linked, settled
 
 pytestmark = pytest.mark.anyio
-
-LOAD = Load(model="/models/tiny", cache_dir="/nowhere")
-LOADED = Loaded(
-    model="tiny",
-    context_tokens=1,
-    vocabulary=1,
-    kv_bytes_per_token=1,
-    memory_bytes=1,
-    seconds=1.0,
-    prefix_reuse="trimmable",
-)
 
 
 @pytest.fixture
 def anyio_backend(virtual_time: tuple[str, dict[str, Any]]) -> tuple[str, dict[str, Any]]:
     """Time is virtual here."""
     return virtual_time
-
-
-async def settled() -> None:
-    """Let everything that is under way arrive."""
-    await anyio.wait_all_tasks_blocked()
 
 
 # -- handshake ---------------------------------------------------------------------------------------------
@@ -280,3 +265,16 @@ async def test_slow_reader_stalls_nobody() -> None:
             assert isinstance(await mailbox.get(), Delta)
 
         assert len(unread._mail) == 1
+
+
+async def test_what_is_warmed_later_is_handed_on() -> None:
+    """What the worker warms in idle time concerns no request; it is handed on, and proves life."""
+    told: list[WarmedLater] = []
+    report = PrefixReport(name="long", tokens=9, tokens_warm=9, source="prefilled", seconds=1.0)
+    async with linked(on_warmed=told.append) as (link, peer):
+        await anyio.sleep(5.0)
+        await peer.warmed_later(report)
+        await settled()
+
+        assert [news.prefixes for news in told] == [(report,)]
+        assert link.pulse.proved == anyio.current_time()

@@ -32,6 +32,7 @@ from stoker.daemon.lifecycle import (
     State,
     Stop,
     Unfit,
+    WarmedLater,
     WarmupEnded,
     WorkerEvent,
 )
@@ -49,6 +50,7 @@ def news(generation: int) -> st.SearchStrategy[Event]:
                 Greeted(generation),
                 LoadAdvanced(generation),
                 Loaded(generation),
+                WarmedLater(generation, ()),
                 LinkLost(generation, "lost"),
                 Unfit(generation, "silent"),
                 Drained(generation),
@@ -238,6 +240,7 @@ def _example(event_type: type[Event], generation: int) -> Event:
         Loaded(generation),
         LoadFailed(generation, "why", fatal=False),
         WarmupEnded(generation, Outcome.SUCCEEDED),
+        WarmedLater(generation, ()),
         LinkLost(generation, "why"),
         Unfit(generation, "why"),
         Drained(generation),

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import sys
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -188,10 +189,10 @@ def patient_llama(tiny_llama: Path, tmp_path: Path) -> Path:
 
 async def test_warmup_timeout_is_ready_and_uses_what_there_is(patient_llama: Path, tmp_path: Path) -> None:
     """A warmup that runs out of time leaves the service ready, not warm, and says why; the first request uses it."""
-    system = " ".join(f"Rule {number}: be brief." for number in range(700))
+    system = " ".join(f"Rule {number}: be brief." for number in range(300))
     prompt = tmp_path / "long.txt"
     prompt.write_text(system, encoding="utf-8")
-    environ = {"WARMUP_SYSTEM_FILE": str(prompt), "WARMUP_TIMEOUT_SEC": "1", "STOKER_CHUNK_SECONDS": "0.05"}
+    environ = {"WARMUP_SYSTEM_FILE": str(prompt), "WARMUP_TIMEOUT_SEC": "0.3", "STOKER_CHUNK_SECONDS": "0.02"}
     async with RunningDaemon(patient_llama, environ) as daemon:
         readiness = await daemon.ready()
         with anyio.fail_after(DEADLINE):
@@ -201,9 +202,27 @@ async def test_warmup_timeout_is_ready_and_uses_what_there_is(patient_llama: Pat
         _, cached = await ask((await daemon.status()).http, "Hello?", system=system, max_tokens=1)
 
     assert (readiness.warm, readiness.reason, readiness.warmup.outcome) == (False, "timeout", "abandoned")
-    assert readiness.warmup.seconds == 1.0
+    assert readiness.warmup.seconds == 0.3
     assert 0 < prefixes[0].tokens_warm < prefixes[0].tokens
     assert cached >= prefixes[0].tokens_warm
+
+
+async def test_idle_time_makes_it_warm_after_all(patient_llama: Path, tmp_path: Path) -> None:
+    """What an abandoned warmup had left is finished in idle time; whoever watches is told that it is warm then."""
+    prompt = tmp_path / "long.txt"
+    prompt.write_text(" ".join(f"Rule {number}: be brief." for number in range(200)), encoding="utf-8")
+    environ = {"WARMUP_SYSTEM_FILE": str(prompt), "WARMUP_TIMEOUT_SEC": "0.2", "STOKER_CHUNK_SECONDS": "0.02"}
+    async with RunningDaemon(patient_llama, environ) as daemon:
+        first = await daemon.ready()
+        with anyio.fail_after(DEADLINE):
+            async with daemon.control() as control, aclosing(control.watch()) as snapshots:
+                async for now in snapshots:
+                    if now.warm:
+                        break
+
+    assert (first.warm, first.reason) == (False, "timeout")
+    assert (now.ready, now.reason, now.generation) == (True, None, first.generation)
+    assert [prefix.tokens_warm for prefix in now.warmup.prefixes] == [prefix.tokens for prefix in now.warmup.prefixes]
 
 
 async def test_restart_fails_no_request(tiny_llama: Path) -> None:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 from stoker.ipc.framing import (
-    Dialect,
     ErrorResponse,
     Frame,
     FrameDecoder,
@@ -32,8 +31,8 @@ from stoker.ipc.messages import (
     Warm,
     WarmPrefix,
     Welcome,
-    WorkerResult,
 )
+from tests.fakes.dialects import DAEMON
 from tests.fakes.fake_scenario import COMMAND
 
 DEADLINE = 20.0
@@ -59,7 +58,7 @@ class FakeDaemon:
         self.socket = listener.accept()[0]
         listener.close()
         self.socket.settimeout(DEADLINE)
-        self.decoder = FrameDecoder(Dialect(requests=(Hello,), notifications=(Progress, Step), results=WorkerResult))
+        self.decoder = FrameDecoder(DAEMON)
         self.frames = self._frames()
 
     def _frames(self) -> Iterator[Frame | Malformed]:

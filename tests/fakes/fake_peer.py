@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import anyio
@@ -21,12 +21,16 @@ from stoker.ipc.messages import (
     Generate,
     Hello,
     Id,
+    Load,
+    Loaded,
+    PrefixReport,
     Progress,
     Result,
     Stage,
     Step,
     TextPrompt,
     Usage,
+    WarmedLater,
 )
 from tests.fakes.dialects import WORKER
 from tests.fakes.memory_stream import memory_pair
@@ -34,6 +38,16 @@ from tests.fakes.memory_stream import memory_pair
 GENERATE = Generate(prompt=TextPrompt(text="once upon a time"), max_tokens=8)
 USAGE = Usage(prompt_tokens=9, completion_tokens=3, cached_tokens=7)
 FINISHED = Finished(reason="stop", usage=USAGE)
+LOAD = Load(model="/models/tiny", cache_dir="/nowhere")
+LOADED = Loaded(
+    model="tiny",
+    context_tokens=1,
+    vocabulary=1,
+    kv_bytes_per_token=1,
+    memory_bytes=1,
+    seconds=1.0,
+    prefix_reuse="trimmable",
+)
 
 PIECES = 4096
 """Room in the pipe, so that neither end waits for the other in a short story."""
@@ -88,6 +102,9 @@ class FakePeer:
         for token in tokens:
             await self.say(Delta(target=target, tokens=(token,), text=f"{token} "))
 
+    async def warmed_later(self, *prefixes: PrefixReport) -> None:
+        await self.channel.send(Notification(WarmedLater(prefixes=prefixes)))
+
     async def answer(self, target: Id, result: Result = FINISHED) -> None:
         await self.channel.send(Response(target, result))
 
@@ -100,17 +117,26 @@ class FakePeer:
 
 
 @asynccontextmanager
-async def joined(generation: int = 1) -> AsyncIterator[tuple[WorkerLink, FakePeer]]:
+async def joined(
+    generation: int = 1, on_warmed: Callable[[WarmedLater], None] = lambda _: None
+) -> AsyncIterator[tuple[WorkerLink, FakePeer]]:
     """A link and its other end, before the handshake."""
     ours, theirs = memory_pair(PIECES)
     async with ours, theirs:
-        yield WorkerLink(Channel(ours, FROM_WORKER), generation), FakePeer(theirs)
+        yield WorkerLink(Channel(ours, FROM_WORKER), generation, on_warmed), FakePeer(theirs)
 
 
 @asynccontextmanager
-async def linked(generation: int = 1) -> AsyncIterator[tuple[WorkerLink, FakePeer]]:
+async def linked(
+    generation: int = 1, on_warmed: Callable[[WarmedLater], None] = lambda _: None
+) -> AsyncIterator[tuple[WorkerLink, FakePeer]]:
     """A link that is running, and its other end."""
-    async with joined(generation) as (link, peer), anyio.create_task_group() as tasks:
+    async with joined(generation, on_warmed) as (link, peer), anyio.create_task_group() as tasks:
         tasks.start_soon(link.run)
         yield link, peer
         tasks.cancel_scope.cancel()
+
+
+async def settled() -> None:
+    """Let everything that is under way arrive."""
+    await anyio.wait_all_tasks_blocked()

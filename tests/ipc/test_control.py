@@ -15,7 +15,7 @@ from stoker.daemon.runtime_dir import listen
 from stoker.daemon.steward import Refusal
 from stoker.ipc.channel import Channel
 from stoker.ipc.control import ClientError, ControlError, DaemonAbsent, NoAnswer, connect
-from stoker.ipc.control_messages import CONTROL_REQUESTS
+from stoker.ipc.control_requests import CONTROL_REQUESTS
 from stoker.ipc.errors import ErrorCode
 from stoker.ipc.framing import LIMIT, Dialect, ErrorResponse, Frame, Malformed, Request, Response
 from stoker.ipc.messages import WarmPrefix
@@ -23,6 +23,7 @@ from stoker.ipc.unix_stream import accept_unix
 from tests.fakes.fake_steward import (
     LISTING,
     LOADING,
+    MEASURED,
     PREFIX,
     READY,
     STORED,
@@ -69,11 +70,12 @@ async def test_each_question_has_its_typed_answer() -> None:
         assert await client.wait_ready(1e12) == READY
         assert (await client.status()).model == "SmolLM2-135M-Instruct"
         assert (await client.version()).protocol == 1
+        assert await client.measure() == MEASURED
         assert (await client.rewarm(prompts)).prefixes == (PREFIX,)
         await client.restart(cold=True)
         await client.stop()
 
-    assert steward.asked == ["status", prompts, ("restart", True), "stop"]
+    assert steward.asked == ["status", "measure", prompts, ("restart", True), "stop"]
 
 
 async def test_questions_and_orders_about_prefixes() -> None:

@@ -7,20 +7,19 @@ import pytest
 from hypothesis import given
 
 from stoker.ipc.control_messages import (
-    CONTROL_REQUESTS,
     Accepted,
     Changed,
     Counted,
     Document,
+    Measurement,
     PrefixListing,
     PrefixStatus,
     Readiness,
     RewarmReport,
     StatusReport,
     VersionReport,
-    WaitReady,
-    WarmPin,
 )
+from stoker.ipc.control_requests import CONTROL_REQUESTS, WaitReady, WarmPin
 from stoker.ipc.framing import Dialect, Frame, Request, decode, encode
 from stoker.ipc.messages import Body, KnownPrefix, PrefixReport
 from tests.fakes import wire_strategies as wire
@@ -34,6 +33,7 @@ DOCUMENTS: tuple[type[Document], ...] = (
     RewarmReport,
     PrefixListing,
     Counted,
+    Measurement,
     VersionReport,
 )
 

@@ -45,6 +45,7 @@ from stoker.ipc.messages import (
     TextPrompt,
     Warm,
     Warmed,
+    WarmedLater,
     Welcome,
 )
 from tests.fakes import wire_strategies as wire
@@ -58,7 +59,7 @@ TO_WORKER = (
 )
 TO_DAEMON = (
     wire.requests(Hello)
-    | wire.notifications(Progress, Step)
+    | wire.notifications(Progress, Step, WarmedLater)
     | wire.responses(Loaded | Warmed | Finished | Figures)
     | wire.errors()
 )

@@ -14,9 +14,10 @@ import pytest
 from msgspec import inspect
 
 from stoker.daemon import control, link
-from stoker.ipc import control_messages, messages
+from stoker.ipc import control_messages, control_requests, messages
 from stoker.ipc.channel import SEND_TIMEOUT, Channel
-from stoker.ipc.control_messages import CONTROL_REQUESTS, Changed, Document
+from stoker.ipc.control_messages import Changed, Document
+from stoker.ipc.control_requests import CONTROL_REQUESTS
 from stoker.ipc.errors import FATAL, RETRYABLE, ErrorCode
 from stoker.ipc.framing import (
     ID_LIMIT,
@@ -46,10 +47,10 @@ DIALECTS = {
     "control": {"->": SERVER, "<-": CLIENT},
 }
 TO_WORKER: tuple[type[Body], ...] = get_args(messages.ToWorker)
-FROM_WORKER = (messages.Hello, messages.Progress, messages.Step)
+FROM_WORKER = (messages.Hello, messages.Progress, messages.Step, messages.WarmedLater)
 STRUCTS: dict[str, type[msgspec.Struct]] = {
     name: value
-    for module in (messages, control_messages)
+    for module in (messages, control_requests, control_messages)
     for name, value in vars(module).items()
     if isinstance(value, type) and issubclass(value, msgspec.Struct) and value.__struct_fields__
 }
@@ -256,7 +257,7 @@ def test_each_method_has_an_example(body: type[Body]) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["welcome", "loaded", "warmed", "finished", "tokencount", "figures", "prefixlist", "noted"]
+    "kind", ["welcome", "loaded", "warmed", "finished", "tokencount", "figures", "prefixlist", "noted", "speed"]
 )
 def test_each_result_has_an_example(kind: str) -> None:
     """No result of the worker socket goes without a line that shows it."""

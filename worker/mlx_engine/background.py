@@ -1,14 +1,15 @@
 """Warmups that nobody waits for: what an abandoned one left, and prefixes that a new day has changed.
 
-They are computed while there is nothing else to do, one job at a time, and reported by the figures alone.
+They are computed while there is nothing else to do, one job at a time. The figures tell of it, and a message when
+a job is done.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ...ipc.framing import Frame
-from ...ipc.messages import PrefixReport
+from ...ipc.framing import Frame, Notification
+from ...ipc.messages import PrefixReport, WarmedLater
 from ..engine import Emit
 from .planning import Plan
 from .renewal import Renewal
@@ -24,10 +25,12 @@ class Background:
     Args:
         begin: Makes a job of plans, which reports to the given place.
         renewal: Tells what a new day has changed.
+        emit: Where the end of a job is told.
     """
 
-    def __init__(self, begin: Callable[[Sequence[Plan], Emit], WarmJob], renewal: Renewal) -> None:
+    def __init__(self, begin: Callable[[Sequence[Plan], Emit], WarmJob], renewal: Renewal, emit: Emit) -> None:
         self._begin = begin
+        self._emit = emit
         self._renewal = renewal
         self._waiting: dict[str, Plan] = {}
         self._job: WarmJob | None = None
@@ -81,8 +84,9 @@ class Background:
                 return
             self._job = self._begin(plans, _silent)
         if self._job.step(chunk_seconds):
-            self._reports |= {report.name: report for report in self._job.reports}
-            self._job = None
+            done, self._job = self._job.reports, None
+            self._reports |= {report.name: report for report in done}
+            self._emit(Notification(WarmedLater(prefixes=done)))
 
 
 def _silent(_: Frame) -> None:

@@ -80,7 +80,7 @@ class Scheduler:
         self._decoding: dict[Id, Generation] = {}
         self._warming: deque[WarmJob] = deque()
         self._planner = Planner(loaded, self.cache, normalise=body.normalise)
-        self._background = Background(self._unasked, Renewal(self._planner))
+        self._background = Background(self._unasked, Renewal(self._planner), emit)
         self._intake = Intake(loaded, learner, normalise=body.normalise)
         self._decoder = self._new_decoder()
 

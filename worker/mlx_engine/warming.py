@@ -210,6 +210,7 @@ class WarmJob:
             source=self._source(warm, before),
             seconds=round(seconds, 6),
             note=fault or self._unfinished(plan, warm) or plan.prefix.note,
+            optional=plan.optional,
         )
 
     def _unfinished(self, plan: Plan, warm: int) -> str | None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from stoker.ipc.framing import Response
-from stoker.ipc.messages import Generate, TextPrompt, Warm, Warmed, WarmPrefix
+from stoker.ipc.framing import Notification, Response
+from stoker.ipc.messages import Generate, TextPrompt, Warm, Warmed, WarmedLater, WarmPrefix
 from tests.fakes.driven_core import DrivenCore, chat
 
 SYSTEM = "A prompt that takes more than one chunk to compute, because it says the same thing again and again. " * 6
@@ -34,13 +34,18 @@ def core(tiny_llama: Path) -> DrivenCore:
 
 
 def test_the_rest_is_finished_in_idle_time(core: DrivenCore) -> None:
-    """Both prefixes become whole without being asked for again, and nothing is told of it but in the figures."""
+    """Both prefixes become whole without being asked for again, and that is told once, when they are."""
     report = abandoned(core, finish=True)
     told = len(core.frames)
 
     assert core.core._figures().background == "first"
     core.turn_until(lambda: core.core.idle)
-    assert len(core.frames) == told
+    [frame] = core.frames[told:]
+    assert isinstance(frame, Notification)
+    assert isinstance(frame.body, WarmedLater)
+    assert [(one.name, one.tokens_warm, one.optional) for one in frame.body.prefixes] == [
+        (prefix.name, prefix.tokens, False) for prefix in report.prefixes
+    ]
     warm = [core.generate(chat(system, "hello", 1)).finished.usage.cached_tokens for system in (SYSTEM, OTHER)]
 
     assert warm == [prefix.tokens for prefix in report.prefixes]
