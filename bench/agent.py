@@ -9,9 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from http.client import NOT_FOUND, OK, HTTPConnection
 from pathlib import Path
 from typing import Any, TypeAlias
+from urllib.parse import urlsplit
 
+from stoker.bench.children import BenchmarkError
+from stoker.bench.report import Json
+from stoker.bench.stopwatch import HTTP_DEADLINE
 from tests.fakes.agent_tools import AGENT_TOOLS
 
 Tools: TypeAlias = Sequence[dict[str, Any]]
@@ -73,3 +78,23 @@ def anthropic(tools: Tools) -> list[dict[str, Any]]:
         {"name": each["name"], "description": each["description"], "input_schema": each["parameters"]}
         for each in functions
     ]
+
+
+def ask_messages(url: str, body: Json) -> int | None:
+    """The tokens that a request to `/v1/messages` (Anthropic's API) reused; None where there is no such API.
+
+    Raises:
+        BenchmarkError: It was refused.
+    """
+    connection = HTTPConnection(urlsplit(url).netloc, timeout=HTTP_DEADLINE)
+    try:
+        connection.request("POST", "/v1/messages", json.dumps(body).encode(), {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        status, answer = response.status, response.read()
+    finally:
+        connection.close()
+    if status == NOT_FOUND:
+        return None
+    if status != OK:
+        raise BenchmarkError(f"/v1/messages: {status}: {answer[:500].decode(errors='replace')}")
+    return int(json.loads(answer).get("usage", {}).get("cache_read_input_tokens") or 0)

@@ -12,15 +12,12 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # run as a script, Python knows this folder, not its parent
 
@@ -28,12 +25,14 @@ from rich.console import Console  # noqa: E402 - after the line above
 
 from bench import survival_figures as figures  # noqa: E402
 from bench.chaos_faults import SIGNALS  # noqa: E402
-from bench.children import own_folder  # noqa: E402
 from bench.command import FAILURES, count  # noqa: E402
-from bench.machine import machine, versions  # noqa: E402
-from bench.report import Report, Section  # noqa: E402
+from bench.markdown import markdown  # noqa: E402
 from bench.storms import Plan, storm  # noqa: E402
-from bench.tables import markdown, show  # noqa: E402
+from stoker.bench.children import own_folder, unwinding  # noqa: E402
+from stoker.bench.machine import machine, versions  # noqa: E402
+from stoker.bench.report import Report, Section  # noqa: E402
+from stoker.bench.tables import show  # noqa: E402
+from stoker.daemon.environment import find_openblas  # noqa: E402
 from tests.fakes.fake_scenario import COMMAND  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results"
@@ -137,7 +136,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, show, write; the exit code."""
     given = sys.argv[1:] if arguments is None else arguments
     options = parser().parse_args(given)
-    signal.signal(signal.SIGTERM, _ended)
     started = time.monotonic()
 
     def say(what: str) -> None:
@@ -145,12 +143,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     facts = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine(),
+        "machine": machine(find_openblas()),
         "versions": versions(),
         "quick": options.quick,
     }
     try:
-        sections = run(options, say)
+        with unwinding():
+            sections = run(options, say)
     except KeyboardInterrupt:
         say("interrupted; everything that was started is stopped")
         return 130
@@ -171,11 +170,6 @@ def _write(report: Report, options: argparse.Namespace) -> None:
     print(f"written: {path}", file=sys.stderr)
     if options.markdown:
         options.markdown.write_text(markdown(report), encoding="utf-8")
-
-
-def _ended(_signal: int, _frame: FrameType | None) -> NoReturn:
-    """TERM unwinds like Ctrl-C, so that nothing stays behind."""
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 import anyio
 import psutil
 
-from bench.children import BenchmarkError
+from stoker.bench.children import BenchmarkError
 from stoker.ipc.control import connect
 from stoker.ipc.control_messages import Readiness
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import aiohttp
 
-from bench.report import Json
+from stoker.bench.report import Json
 
 PATH = "/v1/chat/completions"
 SYSTEM = "You are a careful assistant. Answer in one short sentence, and never guess."

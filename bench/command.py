@@ -5,36 +5,36 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from http.client import HTTPException
 from itertools import pairwise
 from pathlib import Path
-from subprocess import SubprocessError
-from types import FrameType
-from typing import NoReturn, TypeAlias
+from typing import TypeAlias, TypeVar
 
 import aiohttp
-import psutil
 from rich.console import Console
 
 from bench import daemon_cost, loaded, peer, runs, starts
-from bench.children import BenchmarkError, own_folder
-from bench.machine import machine, versions
-from bench.report import Json, Report, Section
-from bench.subject import SETTINGS
-from bench.tables import markdown, show
+from bench.markdown import markdown
 from bench.trials import Plan
-from stoker.ipc.control import ClientError
+from stoker.bench import measuring
+from stoker.bench import options as allowed
+from stoker.bench.children import own_folder, unwinding
+from stoker.bench.machine import machine, versions
+from stoker.bench.report import Json, Report, Section
+from stoker.bench.subject import SETTINGS
+from stoker.bench.tables import show
+from stoker.daemon.environment import find_openblas
+
+T = TypeVar("T")
 
 Measure: TypeAlias = Callable[[Path, argparse.Namespace, runs.Say], list[Section]]
 """Measures, in a folder that is gone afterwards, with these options."""
 
-FAILURES = (BenchmarkError, ClientError, OSError, HTTPException, aiohttp.ClientError, SubprocessError, psutil.Error)
+FAILURES = (*measuring.FAILURES, aiohttp.ClientError)
 """What keeps a run from being measured: processes that don't come up, die, or don't answer in time."""
 LAST_LINES = 8
 """Of each log, shown then."""
@@ -42,7 +42,6 @@ OUTPUTS = {"--json", "--markdown", "--plot"}
 SIZES = (500, 1000, 2000, 4000)
 MOST_AGENT = 2
 """Trials of an agent's request: each computes nearly 7,000 tokens twice, which takes minutes on two cores."""
-PICTURES = (".svg", ".png", ".pdf")
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -58,32 +57,19 @@ exit code: 0 measured; 1 measured, and something is wrong (a figure not reached 
 """
 
 
-def sizes(text: str) -> tuple[int, ...]:
-    """`500,2000`."""
-    try:
-        given = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        given = ()
-    if not given or not all(100 <= size <= 100_000 for size in given):
-        raise argparse.ArgumentTypeError(
-            f"{text!r}: give tokens from 100 to 100000, with commas between, like 500,2000"
-        )
-    return given
+def _type(read: Callable[[str], T]) -> Callable[[str], T]:
+    """What argparse asks with: it has an error of its own for what is not allowed."""
+
+    def typed(text: str) -> T:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return typed
 
 
-def picture(text: str) -> Path:
-    """A file that a picture may go to."""
-    path = Path(text)
-    if path.suffix not in PICTURES:
-        raise argparse.ArgumentTypeError(f"{text!r}: give a file that ends in {', '.join(PICTURES)}")
-    return path
-
-
-def count(text: str) -> int:
-    """A number of repeats."""
-    if not text.isdecimal() or not 1 <= int(text) <= 1000:
-        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number from 1 to 1000")
-    return int(text)
+count = _type(allowed.count)
 
 
 def basic_parser(name: str, description: str, epilog: str) -> argparse.ArgumentParser:
@@ -112,9 +98,13 @@ def parser(name: str) -> argparse.ArgumentParser:
     options = basic_parser(name, description, EXAMPLES)
     only = runs.SECTIONS if name == "warmth" else runs.COSTS
     options.add_argument("--only", choices=only, nargs="+", default=only, help="which parts (default: all)")
-    options.add_argument("--sizes", type=sizes, help="tokens of system prompt, about (default 500,1000,2000,4000)")
+    options.add_argument(
+        "--sizes", type=_type(allowed.sizes), help="tokens of system prompt, about (default 500,1000,2000,4000)"
+    )
     options.add_argument("--no-agent", action="store_true", help="no request with 4000 tokens and 20 tools")
-    options.add_argument("--plot", type=picture, metavar="FILE", help="draw the curves: .svg, .png or .pdf")
+    options.add_argument(
+        "--plot", type=_type(allowed.picture), metavar="FILE", help="draw the curves: .svg, .png or .pdf"
+    )
     return options
 
 
@@ -169,7 +159,6 @@ def benchmark(
     """
     given = sys.argv[1:] if arguments is None else arguments
     options = parser.parse_args(given)
-    signal.signal(signal.SIGTERM, _ended)
     started = time.monotonic()
 
     def say(what: str) -> None:
@@ -193,7 +182,7 @@ def _facts(options: argparse.Namespace, settings: Mapping[str, str], say: runs.S
     say("looking at the machine")
     facts = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine(),
+        "machine": machine(find_openblas()),
         "versions": versions(),
         "quick": options.quick,
         "model": Path(options.model).name,
@@ -205,7 +194,7 @@ def _facts(options: argparse.Namespace, settings: Mapping[str, str], say: runs.S
 
 
 def _measured(measure: Measure, options: argparse.Namespace, say: runs.Say) -> list[Section]:
-    with own_folder() as home:
+    with unwinding(), own_folder() as home:
         try:
             return measure(home, options, say)
         except FAILURES:
@@ -247,8 +236,3 @@ def _write(report: Report, options: argparse.Namespace, name: str) -> None:
     if options.markdown:
         options.markdown.write_text(markdown(report), encoding="utf-8")
         print(f"written: {options.markdown}", file=sys.stderr)
-
-
-def _ended(_signal: int, _frame: FrameType | None) -> NoReturn:
-    """TERM unwinds like Ctrl-C, so that nothing stays behind."""
-    raise KeyboardInterrupt

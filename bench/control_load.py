@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.children import BenchmarkError
+from stoker.bench.children import BenchmarkError
 
 READY = b'{"jsonrpc":"2.0","id":1,"method":"ready"}\n'
 WATCH = b'{"jsonrpc":"2.0","id":1,"method":"watch"}\n'

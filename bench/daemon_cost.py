@@ -16,13 +16,14 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # run as a script, Python knows this folder, not its parent
 
-from bench import direct, subject  # noqa: E402 - after the line above
-from bench.children import clean_environment  # noqa: E402
+from bench import direct  # noqa: E402 - after the line above
 from bench.control_load import hear_ready, time_connects, time_queries, watching  # noqa: E402
-from bench.report import Check, Difference, Section, Series  # noqa: E402
 from bench.rest import IDLE_TARGET, Rest, at_rest, memory  # noqa: E402
-from bench.stopwatch import Answer, StreamClient, chat  # noqa: E402
-from bench.subject import Subject  # noqa: E402
+from stoker.bench import subject  # noqa: E402 - after the line above
+from stoker.bench.children import clean_environment  # noqa: E402
+from stoker.bench.report import Check, Difference, Section, Series  # noqa: E402
+from stoker.bench.stopwatch import Answer, StreamClient, chat  # noqa: E402
+from stoker.bench.subject import Subject  # noqa: E402
 from stoker.daemon.gateway.openai.request import read_chat  # noqa: E402
 from tests.fakes.fake_scenario import COMMAND  # noqa: E402
 

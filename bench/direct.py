@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
-from bench.children import BenchmarkError, child
-from bench.stopwatch import Answer
+from stoker.bench.children import BenchmarkError, child
+from stoker.bench.stopwatch import Answer
 from stoker.daemon.link import FROM_WORKER
 from stoker.ipc.framing import Frame, FrameDecoder, Malformed, Notification, Request, Response, encode
 from stoker.ipc.messages import PROTOCOL_VERSION, Finished, Generate, Hello, Step, Welcome

@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.children import BenchmarkError, child, engine_environment
+from bench.blas import engine_environment
 from bench.load import Client, Stream, asking, together
-from bench.prompts import system_prompt, user_text
-from bench.report import Check, Json, Section
 from bench.rivals import Server
-from bench.stopwatch import chat
+from stoker.bench.children import BenchmarkError, child
+from stoker.bench.prompts import system_prompt, user_text
+from stoker.bench.report import Check, Json, Section
+from stoker.bench.stopwatch import chat
 
 METHOD = (
     "Random prompts of 20 to 300 tokens, half of them with a system prompt, answers of 4 to 32 tokens, temperature "

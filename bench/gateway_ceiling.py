@@ -24,11 +24,13 @@ from rich.console import Console
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)  # run as a script, Python knows this folder, not its parent
 
-from bench import daemon_cost, subject  # noqa: E402 - after the line above
-from bench.children import BenchmarkError, clean_environment, own_folder  # noqa: E402
-from bench.machine import machine, versions  # noqa: E402
-from bench.report import Check, Json, Report, Section, Series  # noqa: E402
-from bench.tables import show  # noqa: E402
+from bench import daemon_cost  # noqa: E402 - after the line above
+from stoker.bench import subject  # noqa: E402 - after the line above
+from stoker.bench.children import BenchmarkError, clean_environment, own_folder  # noqa: E402
+from stoker.bench.machine import machine, versions  # noqa: E402
+from stoker.bench.report import Check, Json, Report, Section, Series  # noqa: E402
+from stoker.bench.tables import show  # noqa: E402
+from stoker.daemon.environment import find_openblas  # noqa: E402
 from tests.fakes.fake_scenario import COMMAND  # noqa: E402
 
 CEILING = 20_000
@@ -200,7 +202,7 @@ def main() -> int:
     given = options.parse_args()
     facts: dict[str, Any] = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine(),
+        "machine": machine(find_openblas()),
         "versions": versions(),
         "quick": given.quick,
     }

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from itertools import chain, pairwise
 
 from bench import rivals
-from bench.children import POLL, BenchmarkError
 from bench.load import Client, abandon, asking
 from bench.parallel import wave
-from bench.prompts import system_prompt, user_text
-from bench.report import Check, Difference, Json, Ratio, Section, Series
 from bench.rivals import STOKER, Server, cells, in_turns
-from bench.stopwatch import chat
+from stoker.bench.children import POLL, BenchmarkError
+from stoker.bench.prompts import system_prompt, user_text
+from stoker.bench.report import Check, Difference, Json, Ratio, Section, Series
+from stoker.bench.stopwatch import chat
 from stoker.ipc.messages import Load
 
 CHUNK = Load(model="", cache_dir="").chunk_seconds

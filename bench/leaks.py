@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 import psutil
 
-from bench.report import Check, Json
+from stoker.bench.report import Check, Json
 
 MEMORY_GROWTH = 24 << 20
 """Bytes that count as flat: allocators keep what they had at the height of a storm."""

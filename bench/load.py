@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 import aiohttp
 
-from bench.children import BenchmarkError
-from bench.report import Json
-from bench.stopwatch import HTTP_DEADLINE, content
+from stoker.bench.children import BenchmarkError
+from stoker.bench.report import Json
+from stoker.bench.stopwatch import HTTP_DEADLINE, content
 
 T = TypeVar("T")
 

@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import peer, subject
-from bench.prompts import system_prompt
-from bench.report import Check, Ratio, Section, Series
-from bench.subject import Course
+from bench import peer
+from stoker.bench import subject
+from stoker.bench.prompts import system_prompt
+from stoker.bench.report import Check, Ratio, Section, Series
+from stoker.bench.subject import Course
 
 PREFIXES = 3
 TOKENS = 2000

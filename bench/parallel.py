@@ -8,10 +8,10 @@ from itertools import chain
 
 from bench import rivals
 from bench.load import Client, Stream, asking, together
-from bench.prompts import system_prompt, user_text
-from bench.report import Check, Json, Ratio, Section, Series
 from bench.rivals import Server, cells, in_turns
-from bench.stopwatch import chat
+from stoker.bench.prompts import system_prompt, user_text
+from stoker.bench.report import Check, Json, Ratio, Section, Series
+from stoker.bench.stopwatch import chat
 
 FASTER: Mapping[int, float] = {1: 1.0, 4: 1.05, 8: 1.2, 16: 1.2}
 """At so many streams, so many times the peer's tokens for each second."""

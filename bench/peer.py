@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.children import BenchmarkError, child, deadline, demand_alive, engine_environment
-from bench.stopwatch import StreamClient
+from bench.blas import engine_environment
+from stoker.bench.children import BenchmarkError, child, deadline, demand_alive
 
 UP = 120.0
 """Seconds for it to answer; it imports mlx-lm first."""
@@ -56,13 +56,14 @@ def load_floor(model: Path, log: Path) -> float:
 
 
 def _answers(url: str) -> bool:
-    client = StreamClient(url)
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=UP)
     try:
-        return client.get("/health") == http.client.OK
+        connection.request("GET", "/health")
+        return connection.getresponse().status == http.client.OK
     except OSError:
         return False  # not yet
     finally:
-        client.close()
+        connection.close()
 
 
 def _free_port() -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from bench import peer
-from bench.report import Ratio, Series
+from stoker.bench.report import Ratio, Series
 
 T = TypeVar("T")
 

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from bench import agent, daemon_cost, loaded, peer, plot, restored, starts, subject, trials
-from bench.children import BenchmarkError
-from bench.machine import machine, preloaded
-from bench.report import Check, Section
-from bench.subject import Subject
+from bench import agent, daemon_cost, loaded, peer, restored, starts, trials
+from bench.blas import preloaded
+from stoker.bench import plot, subject
+from stoker.bench.children import BenchmarkError
+from stoker.bench.machine import machine
+from stoker.bench.report import Check, Section
+from stoker.bench.subject import Subject
+from stoker.bench.trials import Trial
 from stoker.daemon.derived import EMBEDDED_ID
 from stoker.daemon.environment import find_openblas
 from stoker.daemon.model_path import EMBEDDED
 
 Say: TypeAlias = Callable[[str], None]
 """Takes progress, for a person."""
-
-Made: TypeAlias = dict[tuple[int, str], list[trials.Trial]]
-"""Trials by size and server."""
 
 SECTIONS = ("warmth", "starts", "overhead", "control")
 COSTS = ("overhead", "control")
@@ -69,17 +69,18 @@ def _with_model(home: Path, plan: Plan, settings: dict[str, str], say: Say) -> I
             with _peer(model, home, plan, say) as url:
                 made = trials.run_trials(daemon, url, plan.trials, say)
     if "warmth" in plan.only:
-        made |= _agent(home, model, plan, say)
+        made.stoker.update(_agent(home, model, plan, say))
         yield trials.warmth_section(made)
-        yield restored.restored_section(made)
+        found = trials.findings_of(made)
+        yield restored.restored_section(found)
         if plan.plot is not None:
-            _plot(made, plan.plot, say)
+            _plot(found, plan.plot, say)
     if "starts" in plan.only:
         yield starts.starts_section(starts.run_starts(home, model, settings, plan.starts, say), blas)
         yield loaded.loaded_section(loaded.run_loaded(home / "l", model, settings, plan.loaded, say))
 
 
-def _agent(home: Path, model: Path, plan: Plan, say: Say) -> Made:
+def _agent(home: Path, model: Path, plan: Plan, say: Say) -> dict[tuple[int, str], list[Trial]]:
     if not plan.trials.agent:
         return {}
     folder = agent.model_with_tools(model, home / f"{model.name}-with-tools")
@@ -88,10 +89,10 @@ def _agent(home: Path, model: Path, plan: Plan, say: Say) -> Made:
         return trials.run_agent(daemon, plan.trials, say)
 
 
-def _plot(made: Made, path: Path, say: Say) -> None:
-    findings = [trials.Findings(size, server, some) for (size, server), some in made.items() if server == "stoker"]
-    facts = machine()
-    plot.draw(findings, path, f"{facts['cpu']}, {facts['cores']} cores; median, smallest and largest")
+def _plot(found: Sequence[trials.Findings], path: Path, say: Say) -> None:
+    points = plot.curves([one for one in found if one.server == trials.NAME])
+    facts = machine(find_openblas())
+    plot.draw(points, path, f"{facts['cpu']}, {facts['cores']} cores; median, smallest and largest")
     say(f"written: {path}")
 
 

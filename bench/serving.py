@@ -15,10 +15,11 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # run as a script, Python knows this folder, not its parent
 
-from bench import command, equality, intrusion, parallel, peer, subject  # noqa: E402 - after the line above
-from bench.report import Section  # noqa: E402
+from bench import command, equality, intrusion, parallel, peer  # noqa: E402 - after the line above
 from bench.rivals import Server, rivals  # noqa: E402
 from bench.runs import model_folder  # noqa: E402
+from stoker.bench import subject  # noqa: E402 - after the line above
+from stoker.bench.report import Section  # noqa: E402
 from stoker.daemon.model_path import EMBEDDED  # noqa: E402
 
 SECTIONS = ("throughput", "first_token", "leaving", "joining", "equality")

@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import peer, subject
-from bench.report import Check, Json, Ratio, Section, Series
+from bench import peer
 from bench.rest import IDLE_TARGET, Rest, at_rest
-from bench.subject import Course, Subject
+from stoker.bench import subject
+from stoker.bench.report import Check, Json, Ratio, Section, Series
+from stoker.bench.subject import Course, Subject
 from stoker.daemon.lifecycle import Policy
 
 HEALTHY_AFTER = Policy().healthy_after

@@ -12,12 +12,12 @@ from pathlib import Path
 import aiohttp
 import anyio
 
-from bench import subject
 from bench.chaos_faults import Striker
 from bench.chaos_requests import Ask, Reply, ask, drawn
 from bench.leaks import Held, checks
-from bench.report import Check, Json, Section, Series
-from bench.subject import Subject
+from stoker.bench import subject
+from stoker.bench.report import Check, Json, Section, Series
+from stoker.bench.subject import Subject
 
 SETTINGS = {
     "STOKER_RESTART_LIMIT": "1000000",

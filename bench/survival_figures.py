@@ -12,13 +12,13 @@ import aiohttp
 import anyio
 import psutil
 
-from bench import subject
 from bench.chaos_faults import worker_pids
 from bench.chaos_requests import Ask, Reply, ask
-from bench.children import BenchmarkError
-from bench.report import Check, Section, Series
 from bench.storms import SETTINGS
-from bench.subject import Subject
+from stoker.bench import subject
+from stoker.bench.children import BenchmarkError
+from stoker.bench.report import Check, Section, Series
+from stoker.bench.subject import Subject
 from tests.fakes.fake_scenario import COMMAND
 
 SPAWN_TARGET = 0.05
@@ -40,7 +40,8 @@ def comeback(home: Path, quick: bool) -> Section:
     repeats = 3 if quick else 20
     # A start takes half a second, as a small model's would.
     scenario = {"load": {"seconds": 0.5, "steps": 10}, "generate": {"tokens_per_second": 100}}
-    with subject.running(home, _fake(scenario)) as daemon:
+    # A worker that had been ready for long is replaced without a pause; these have not, so their pause must not grow.
+    with subject.running(home, _fake(scenario, STOKER_BACKOFF_CAP_SEC="0.001")) as daemon:
         daemon.wait_ready()
         trials = [_come_back(daemon) for _ in range(repeats)]
     spawned, ready, resumed = (Series.of(times) for times in zip(*trials, strict=True))

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 from bench import agent, peer
-from bench.comeback import Comeback, come_back
-from bench.prompts import USERS, system_prompt
-from bench.report import Check, Json, Ratio, Section, Series
-from bench.stopwatch import ANSWER_TOKENS, Answer, ask, ask_messages
-from bench.subject import Subject
-from stoker.ipc.control_messages import PrefixStatus
+from stoker.bench import findings
+from stoker.bench.prompts import USERS, system_prompt
+from stoker.bench.report import Check, Json, Ratio, Section, Series
+from stoker.bench.stopwatch import ANSWER_TOKENS, Answer, ask
+from stoker.bench.subject import Subject
+from stoker.bench.trials import Trial, after_cold
 
-COLD_TOKENS = 8
-"""Cold requests may find so many tokens: all prompts begin with the template's own first ones."""
 SOONER = 30.0
 """How much sooner than cold the first warm request is to be at 2,000 tokens."""
 AT_TOKENS = 1900
@@ -24,6 +22,8 @@ AGENT_SOONER = 100.0
 AGENT_TOKENS = 4000
 AGENT_AT = 5000
 """Tokens from which on a prompt counts as an agent's."""
+NAME = "stoker"
+"""In the tables, without tools."""
 PEER_MOST = 2000
 """Tokens of the largest prompts that the peer is asked with: it takes the longer the more, and tells nothing new."""
 
@@ -40,29 +40,35 @@ METHOD = (
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
-    """One system prompt, cold and then warm.
+class AgentTrial(Trial):
+    """A trial of an agent's request.
 
     Attributes:
-        cold: Never seen before.
-        again: The same request, first after the rewarm; the peer has none.
-        others: Same system prompt, other user texts.
-        prefix: What the rewarm reported.
-        comeback: After the worker was killed; the peer has none.
-        messages: Tokens that the same request in Anthropic's form reused; None where that was not asked.
+        messages: Tokens that the same request in Anthropic's form reused; None where there is no such API.
     """
+
+    messages: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PeerTrial:
+    """The same requests to the peer, which has no rewarm: the others come right after the cold one."""
 
     cold: Answer
     others: tuple[Answer, ...]
-    again: Answer | None = None
-    prefix: PrefixStatus | None = None
-    comeback: Comeback | None = None
-    messages: int | None = None
 
-    @property
-    def warm(self) -> tuple[Answer, ...]:
-        """All that should have found the prefix."""
-        return (*([self.again] if self.again else []), *self.others)
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """Trials.
+
+    Attributes:
+        stoker: By size and name in the tables.
+        peer: By size.
+    """
+
+    stoker: dict[tuple[int, str], list[Trial]] = field(default_factory=dict)
+    peer: dict[int, list[PeerTrial]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,17 +91,19 @@ class Plan:
     agent_tokens: int = AGENT_TOKENS
 
 
-def stoker_trial(subject: Subject, url: str, system: str, others: int, tools: agent.Tools = ()) -> Trial:
-    """Cold; then, in an empty worker, rewarm and warm; then killed, and restored by its successor."""
-    cold = ask(url, system, USERS[0], tools=tools)
-    subject.restart_cold()
-    prefix = subject.rewarm(system, tools)
-    again = ask(url, system, USERS[0], tools=tools)
-    warm = tuple(ask(url, system, user, tools=tools) for user in USERS[1 : others + 1])
-    messages = _in_messages(url, system, tools) if tools else None
-    comeback = come_back(subject, url, system, prefix.tokens, tools)
+def stoker_trial(subject: Subject, url: str, system: str, others: int) -> Trial:
+    """Cold, warm, restored; then forgotten."""
+    trial = after_cold(subject, url, system, ask(url, system, USERS[0]), others=others)
     subject.forget_learned()  # or the next trials' workers would restore this prompt too, in their starts' time
-    return Trial(cold, warm, again, prefix, comeback, messages)
+    return trial
+
+
+def agent_trial(subject: Subject, url: str, system: str, others: int, tools: agent.Tools) -> AgentTrial:
+    """The same with tools; and while it is warm, the same request to the other API."""
+    one = after_cold(subject, url, system, ask(url, system, USERS[0], tools=tools), others=others, tools=tools)
+    messages = _in_messages(url, system, tools)
+    subject.forget_learned()
+    return AgentTrial(one.cold, one.again, one.others, one.prefix, one.comeback, messages)
 
 
 def _in_messages(url: str, system: str, tools: agent.Tools) -> int | None:
@@ -108,36 +116,31 @@ def _in_messages(url: str, system: str, tools: agent.Tools) -> int | None:
         "system": system,
         "messages": [message],
     }
-    return ask_messages(url, {**body, "tools": agent.anthropic(tools)})
+    return agent.ask_messages(url, {**body, "tools": agent.anthropic(tools)})
 
 
-def peer_trial(url: str, system: str, others: int) -> Trial:
+def peer_trial(url: str, system: str, others: int) -> PeerTrial:
     """Cold, then warm."""
-    return Trial(ask(url, system, USERS[0], peer.MODEL), _others(url, system, others, peer.MODEL))
+    cold = ask(url, system, USERS[0], peer.MODEL)
+    return PeerTrial(cold, tuple(ask(url, system, user, peer.MODEL) for user in USERS[1 : others + 1]))
 
 
-def _others(url: str, system: str, count: int, model: str = "default") -> tuple[Answer, ...]:
-    return tuple(ask(url, system, user, model) for user in USERS[1 : count + 1])
-
-
-def run_trials(
-    subject: Subject, peer_url: str | None, plan: Plan, say: Callable[[str], None]
-) -> dict[tuple[int, str], list[Trial]]:
-    """All trials by size and server; the servers take turns, so that a busy spell of the machine hits both."""
+def run_trials(subject: Subject, peer_url: str | None, plan: Plan, say: Callable[[str], None]) -> Made:
+    """All trials; the servers take turns, so that a busy spell of the machine hits both."""
     url = subject.status().http
-    done: dict[tuple[int, str], list[Trial]] = {}
+    made = Made()
     ask(url, None, USERS[0])  # the first request of a process pays for what only it pays for
     if peer_url:
         ask(peer_url, None, USERS[0], peer.MODEL)
     for size in plan.sizes:
         for index in range(plan.repeats):
             system = system_prompt(size, f"{size} tokens, repeat {index + 1}")
-            say(f"cold and warm, {size} tokens: stoker {index + 1} of {plan.repeats}")
-            done.setdefault((size, "stoker"), []).append(stoker_trial(subject, url, system, plan.others))
+            say(f"cold and warm, {size} tokens: {NAME} {index + 1} of {plan.repeats}")
+            made.stoker.setdefault((size, NAME), []).append(stoker_trial(subject, url, system, plan.others))
             if peer_url and size <= PEER_MOST:
                 say(f"cold and warm, {size} tokens: {peer.NAME} {index + 1} of {plan.repeats}")
-                done.setdefault((size, peer.NAME), []).append(peer_trial(peer_url, system, plan.others))
-    return done
+                made.peer.setdefault(size, []).append(peer_trial(peer_url, system, plan.others))
+    return made
 
 
 def run_agent(subject: Subject, plan: Plan, say: Callable[[str], None]) -> dict[tuple[int, str], list[Trial]]:
@@ -149,168 +152,141 @@ def run_agent(subject: Subject, plan: Plan, say: Callable[[str], None]) -> dict[
     for index in range(plan.agent):
         say(f"an agent's request, {plan.agent_tokens} tokens and {len(tools)} tools: {index + 1} of {plan.agent}")
         system = system_prompt(plan.agent_tokens, f"agent, repeat {index + 1}")
-        done.append(stoker_trial(subject, url, system, plan.others, tools))
+        done.append(agent_trial(subject, url, system, plan.others, tools))
     return {(plan.agent_tokens, agent.NAME): done} if done else {}
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
-    """One server at one size."""
+class Findings(findings.Findings):
+    """Stoker at one size.
 
-    size: int
-    server: str
-    trials: Sequence[Trial]
+    Attributes:
+        server: Its name in the tables: with an agent's tools it has another.
+    """
 
-    @property
-    def cold(self) -> Series:
-        """Time to the first content, cold."""
-        return Series.of(trial.cold.first for trial in self.trials)
+    server: str = NAME
 
     @property
-    def first_warm(self) -> Series | None:
-        """The first request after a rewarm."""
-        times = [trial.again.first for trial in self.trials if trial.again]
-        return Series.of(times) if times else None
-
-    @property
-    def warm(self) -> Series:
-        """Those with other user texts."""
-        return Series.of(answer.first for trial in self.trials for answer in trial.others)
-
-    @property
-    def restored(self) -> Series | None:
-        """The first request after the worker was killed."""
-        times = [trial.comeback.first.first for trial in self.trials if trial.comeback]
-        return Series.of(times) if times else None
-
-    @property
-    def prompt(self) -> Series:
-        """Tokens of the cold prompts."""
-        return Series.of((trial.cold.prompt_tokens for trial in self.trials), "tokens")
-
-    @property
-    def missed(self) -> int:
-        """Warm requests that did not find exactly the prefix which the rewarm reported."""
-        pairs = [(answer.cached_tokens, trial.prefix) for trial in self.trials for answer in trial.warm]
-        return sum(prefix is not None and cached != prefix.tokens for cached, prefix in pairs)
-
-    @property
-    def identical(self) -> bool:
-        """Whether every repeated request had the text of its cold one."""
-        return all(trial.again is None or trial.again.text == trial.cold.text for trial in self.trials)
+    def what(self) -> str:
+        """Of which prompts the promises are."""
+        return f"{self.size} tokens" if self.server == NAME else f"{self.size} tokens and tools"
 
     def row(self) -> tuple[str, ...]:
         """Of the table."""
-        first = self.first_warm
+        found = sorted({cached for cached, _ in self.reused_warm})
         return (
             f"{self.server}, {self.size} tokens",
             f"{self.prompt.median:.0f}",
             str(self.cold),
-            str(first) if first else "-",
+            str(self.first_warm),
             str(self.warm),
-            str(Ratio.of(self.cold, first)) if first else "-",
+            str(Ratio.of(self.cold, self.first_warm)),
             str(Ratio.of(self.cold, self.warm)),
-            self._cached(),
-            ("yes" if self.identical else "NO") if first else "-",
+            f"{_range(found)} of {self.trials[-1].prefix.tokens}",
+            "yes" if self.identical_warm else "NO",
         )
-
-    def _cached(self) -> str:
-        trial = self.trials[-1]
-        found = sorted({answer.cached_tokens for answer in trial.warm})
-        shown = "-".join(map(str, dict.fromkeys((found[0], found[-1]))))
-        return f"{shown} of {trial.prefix.tokens}" if trial.prefix else shown
 
     def data(self) -> Json:
         """For JSON."""
-        first, rewarms = self.first_warm, [trial.prefix for trial in self.trials if trial.prefix]
-        figures: Json = {
-            "size": self.size,
-            "server": self.server,
-            "prompt_tokens": self.prompt.data(),
-            "cold": self.cold.data(),
-            "warm": self.warm.data(),
-            "cold_to_warm": Ratio.of(self.cold, self.warm).data(),
-            "cached_tokens_cold": [trial.cold.cached_tokens for trial in self.trials],
+        return _common_data(self.size, self.server, self.trials) | {
             "cached_tokens_warm": [[answer.cached_tokens for answer in trial.warm] for trial in self.trials],
+            "first_warm": self.first_warm.data(),
+            "cold_to_first_warm": Ratio.of(self.cold, self.first_warm).data(),
+            "identical": self.identical_warm,
+            "prefix_tokens": [trial.prefix.tokens for trial in self.trials],
+            "rewarm": Series.of(trial.prefix.seconds for trial in self.trials).data(),
         }
-        if first:
-            figures |= {"first_warm": first.data(), "cold_to_first_warm": Ratio.of(self.cold, first).data()}
-            figures |= {"identical": self.identical, "prefix_tokens": [prefix.tokens for prefix in rewarms]}
-            figures |= {"rewarm": Series.of(prefix.seconds for prefix in rewarms).data()}
-        return figures
 
     def checks(self) -> tuple[Check, ...]:
-        """What must hold of Stoker."""
-        warm = sum(len(trial.warm) for trial in self.trials)
-        cold = max(trial.cold.cached_tokens for trial in self.trials)
-        whole = all(trial.prefix and trial.prefix.tokens_warm == trial.prefix.tokens for trial in self.trials)
-        at = at_size(self.size, self.server)
-        return (
-            Check(at + "cold requests were cold", f"at most {cold} cached tokens", cold <= COLD_TOKENS),
-            Check(at + "rewarm makes the whole prefix warm", "yes" if whole else "no", whole),
-            Check(
-                at + "every warm request reuses the whole shared prefix, and no more",
-                f"{warm - self.missed} of {warm}",
-                self.missed == 0,
-            ),
-            Check(at + "warm text is the cold text", "identical" if self.identical else "differs", self.identical),
-            *self._same_in_messages(at),
-            *self._target(),
-            *self._agent_targets(at),
-        )
+        """What must hold of cold and warm, and what is to be reached."""
+        return (*self.warm_checks(), *self._same_in_messages(), *self._target(), *self._agent_targets())
 
-    def _same_in_messages(self, at: str) -> tuple[Check, ...]:
-        found = [(trial.messages, trial.prefix.tokens) for trial in self.trials if trial.messages and trial.prefix]
-        if not found:
+    def _same_in_messages(self) -> tuple[Check, ...]:
+        asked = [trial for trial in self.trials if isinstance(trial, AgentTrial) and trial.messages is not None]
+        if not asked:
             return ()
-        whole = sum(cached == tokens for cached, tokens in found)
-        promise = at + "the same request to /v1/messages reuses the whole shared prefix"
-        return (Check(promise, f"{whole} of {len(found)}", whole == len(found)),)
+        whole = sum(trial.messages == trial.prefix.tokens for trial in asked)
+        promise = f"{self.what}: the same request to /v1/messages reuses the whole shared prefix"
+        return (Check(promise, f"{whole} of {len(asked)}", whole == len(asked)),)
 
-    def _agent_targets(self, at: str) -> tuple[Check, ...]:
+    def _agent_targets(self) -> tuple[Check, ...]:
         if self.prompt.median < AGENT_AT:
             return ()
-        pairs = {"warm": self.warm, "restored after kill -9": self.restored}
-        ratios = {name: Ratio.of(self.cold, series) for name, series in pairs.items() if series}
-        return tuple(
-            Check(
-                f"{at}{name} at least {AGENT_SOONER:.0f}x sooner than cold",
-                str(ratio),
-                ratio.median >= AGENT_SOONER,
-                target=True,
-            )
-            for name, ratio in ratios.items()
-        )
+        named = {"warm": self.warm, "restored after kill -9": self.restored}
+        return tuple(_sooner(f"{self.what}: {name}", self.cold, one, AGENT_SOONER) for name, one in named.items())
 
     def _target(self) -> tuple[Check, ...]:
-        first = self.first_warm
-        if first is None or self.prompt.median < AT_TOKENS:
+        if self.prompt.median < AT_TOKENS:
             return ()
-        ratio = Ratio.of(self.cold, first)
-        return (
-            Check(
-                f"{self.size} tokens: the first warm request at least {SOONER:.0f}x sooner than cold",
-                str(ratio),
-                ratio.median >= SOONER,
-                target=True,
-            ),
-        )
+        return (_sooner(f"{self.size} tokens: the first warm request", self.cold, self.first_warm, SOONER),)
 
 
-def at_size(size: int, server: str) -> str:
-    """How a promise begins."""
-    return f"{size} tokens: " if server == "stoker" else f"{size} tokens and tools: "
+def _sooner(who: str, cold: Series, series: Series, times: float) -> Check:
+    ratio = Ratio.of(cold, series)
+    return Check(f"{who} at least {times:.0f}x sooner than cold", str(ratio), ratio.median >= times, target=True)
 
 
-def warmth_section(trials: dict[tuple[int, str], list[Trial]]) -> Section:
+def _range(found: Sequence[int]) -> str:
+    return "-".join(map(str, dict.fromkeys((found[0], found[-1]))))
+
+
+def _common_data(size: int, server: str, trials: Sequence[Trial] | Sequence[PeerTrial]) -> Json:
+    cold = Series.of(trial.cold.first for trial in trials)
+    warm = Series.of(answer.first for trial in trials for answer in trial.others)
+    return {
+        "size": size,
+        "server": server,
+        "prompt_tokens": Series.of((trial.cold.prompt_tokens for trial in trials), "tokens").data(),
+        "cold": cold.data(),
+        "warm": warm.data(),
+        "cold_to_warm": Ratio.of(cold, warm).data(),
+        "cached_tokens_cold": [trial.cold.cached_tokens for trial in trials],
+        "cached_tokens_warm": [[answer.cached_tokens for answer in trial.others] for trial in trials],
+    }
+
+
+def _peer_row(size: int, trials: Sequence[PeerTrial]) -> tuple[str, ...]:
+    cold = Series.of(trial.cold.first for trial in trials)
+    warm = Series.of(answer.first for trial in trials for answer in trial.others)
+    prompt = Series.of((trial.cold.prompt_tokens for trial in trials), "tokens")
+    found = sorted({answer.cached_tokens for answer in trials[-1].others})
+    whole = f"{prompt.median:.0f}"
+    return (
+        f"{peer.NAME}, {size} tokens",
+        whole,
+        str(cold),
+        "-",
+        str(warm),
+        "-",
+        str(Ratio.of(cold, warm)),
+        _range(found),
+        "-",
+    )
+
+
+def findings_of(made: Made) -> list[Findings]:
+    """Stoker's, in the order of the tables."""
+    return [Findings(size, trials, server) for (size, server), trials in made.stoker.items()]
+
+
+def warmth_section(made: Made) -> Section:
     """The table."""
-    findings = [Findings(size, server, made) for (size, server), made in trials.items()]
+    found = findings_of(made)
+    peers = [_common_data(size, peer.NAME, trials) for size, trials in made.peer.items()]
     return Section(
         key="warmth",
         title="Time to first token, cold and warm",
         method=METHOD,
         header=HEADER,
-        rows=tuple(one.row() for one in findings),
-        data={"results": [one.data() for one in findings]},
-        checks=tuple(check for one in findings if one.server.startswith("stoker") for check in one.checks()),
+        rows=tuple(_rows(found, made)),
+        data={"results": [*(one.data() for one in found), *peers]},
+        checks=tuple(check for one in found for check in one.checks()),
     )
+
+
+def _rows(found: Sequence[Findings], made: Made) -> Iterator[tuple[str, ...]]:
+    """The peer's below Stoker's of the same size."""
+    for one in found:
+        yield one.row()
+        if one.server == NAME and one.size in made.peer:
+            yield _peer_row(one.size, made.peer[one.size])

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 TESTS = ROOT / "tests"
-ROOMS = ("daemon", "worker", "ipc", "launchd")
+ROOMS = ("daemon", "worker", "ipc", "launchd", "src")
 
 LONGEST_SENTENCE = 200
 """Characters; a promise that needs more is two tests."""

@@ -15,7 +15,7 @@ from ...ipc.control import ClientError, DaemonAbsent
 from ...launchd.job import ManagerError
 from ..config import ConfigurationError
 from ..runtime_dir import RuntimeDirError
-from . import ask, cache, chat, doctor, logs, order, run, service, warm
+from . import ask, bench, cache, chat, doctor, logs, order, run, service, warm
 from .outcome import CONFIGURATION, FAILED, INTERRUPTED, NO_DAEMON, PIPE_CLOSED, Failure, complain
 
 app = typer.Typer(
@@ -80,6 +80,13 @@ _add(order.restart, "stoker restart", "stoker restart --cold", "stoker restart -
 _add(order.stop, "stoker stop")
 _add(chat.chat, 'stoker chat "Why is the sky blue?"', "stoker chat", "stoker chat --system role.md < question.txt")
 _add(doctor.doctor, "stoker doctor", "stoker doctor --json")
+_add(
+    bench.bench,
+    "stoker bench",
+    "stoker bench --plot first-token.png",
+    "stoker bench --model mlx-community/Qwen3-4B-4bit --tokens 1000,4000 --repeats 3",
+    "stoker bench --json > figures.json",
+)
 _add(logs.logs, "stoker logs", "stoker logs -f", "stoker logs --worker -n 200")
 _add(warm.show, "stoker warm list", "stoker warm list --json", group=prefixes, name="list")
 _add(warm.pin, "stoker warm pin learned-1a2b3c4d", "stoker warm pin learned-1a2b3c4d --off", group=prefixes)

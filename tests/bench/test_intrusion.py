@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from bench.intrusion import CHUNK, Joined, Plan, joining, leaving
 from bench.peer import NAME
-from bench.report import Series
 from bench.rivals import STOKER
+from stoker.bench.report import Series
 
 PLAN = Plan(repeats=1, prompt_tokens=2000, streams=4)
 

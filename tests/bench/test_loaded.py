@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 
 from bench.loaded import PREFIXES, Loaded, configuration, loaded_section
-from bench.subject import Course, Transition
+from stoker.bench.subject import Course, Transition
 from stoker.daemon.warmups import read_warmups
 from stoker.ipc.control_messages import PrefixStatus, Readiness, WarmupStatus
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from bench.load import Stream
 from bench.parallel import Wave, firsts, rates
 from bench.peer import NAME
-from bench.report import Section, Series
 from bench.rivals import STOKER
+from stoker.bench.report import Section, Series
 
 
 def stream(sent: float, first: float, ended: float, tokens: int) -> Stream:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.starts import Starts, starts_section
-from bench.subject import Course, Transition
+from stoker.bench.subject import Course, Transition
 from stoker.ipc.control_messages import Phase, Readiness, WarmupStatus
 
 

@@ -8,10 +8,10 @@ import pytest
 
 from bench.chaos import FAKE, FIGURES, STORMS, kinds, main, parser, plan_of, settings_of
 from bench.chaos_requests import Reply, drawn
-from bench.children import own_folder
 from bench.leaks import Held, checks
-from bench.report import Section
 from bench.storms import Plan, storm
+from stoker.bench.children import own_folder
+from stoker.bench.report import Section
 
 FULL, QUICK = 0, 1
 

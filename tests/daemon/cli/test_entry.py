@@ -25,6 +25,7 @@ COMMANDS = (
     "stop",
     "chat",
     "doctor",
+    "bench",
     "logs",
 )
 GROUPS = {"warm": ("list", "pin", "forget", "clear"), "cache": ("list", "verify", "clear")}

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from bench.report import Check, Difference, Ratio, Report, Section, Series
+from stoker.bench.report import Check, Difference, Ratio, Report, Section, Series
 
 
 def section(*checks: Check) -> Section:

@@ -46,10 +46,10 @@ USERS = (
     "Tell me a short story about a dog.",
     "Please say hello in Spanish.",
     "Is the sun a star?",
-    "Write one sentence about the sea.",
+    "Compose one sentence about the sea.",
     "Describe an apple.",
 )
-"""They begin differently, so that they share nothing but what is before them."""
+"""They begin with different letters, so that they share nothing but what is before them, whatever a token is."""
 
 
 def system_prompt(tokens: int, name: str) -> str:

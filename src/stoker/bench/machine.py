@@ -6,13 +6,14 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
 import psutil
 
-from bench.report import Json
-from stoker.daemon.environment import find_openblas
+from .report import Json
 
 PACKAGES = ("stoker", "mlx", "mlx-lm", "anyio", "aiohttp", "msgspec")
 
@@ -23,12 +24,18 @@ QUIET_PERCENT = 10.0
 
 
 def versions() -> Json:
-    """Python's, and those of the packages that matter."""
-    return {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
+    """Python's, and those of the packages that matter, where they are installed."""
+    return {"python": platform.python_version()} | dict(_installed())
 
 
-def machine() -> Json:
-    """Hardware, system, load. Takes `LOOK` seconds."""
+def _installed() -> Iterator[tuple[str, str]]:
+    for name in PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            yield name, metadata.version(name)
+
+
+def machine(openblas: Path | None) -> Json:
+    """Hardware, system, load; `openblas` is what the daemon preloads. Takes `LOOK` seconds."""
     busy = psutil.cpu_percent(interval=LOOK)
     return {
         "cpu": _cpu(),
@@ -38,16 +45,8 @@ def machine() -> Json:
         "load_before": " ".join(f"{load:.2f}" for load in os.getloadavg()),
         "busy_before_percent": busy,
         "quiet": busy <= QUIET_PERCENT,
-        "openblas": _openblas(),
+        "openblas": _openblas(openblas),
     }
-
-
-def preloaded(pid: int) -> bool | None:
-    """Whether a process really has OpenBLAS in it; None where the system doesn't tell, or has no need of it."""
-    try:
-        return "openblas" in Path(f"/proc/{pid}/maps").read_text(encoding="utf-8")
-    except OSError:
-        return None  # macOS, or the process is gone
 
 
 def _cores() -> int:
@@ -56,10 +55,9 @@ def _cores() -> int:
     return len(allowed) or os.cpu_count() or 1
 
 
-def _openblas() -> str:
+def _openblas(found: Path | None) -> str:
     if sys.platform != "linux":
         return "not needed"
-    found = find_openblas()
     return f"{found.name}, preloaded in every process measured" if found else "not found; about 9 times slower"
 
 

@@ -1,4 +1,4 @@
-"""A report as tables: on a terminal, and as Markdown to be pasted into docs/benchmarks.md."""
+"""A report as tables on a terminal."""
 
 from __future__ import annotations
 
@@ -6,29 +6,23 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bench.report import Check, Report, Section
+from .report import Check, Report, Section
 
 
-def show(report: Report, console: Console) -> None:
-    """Print it."""
+def show(report: Report, console: Console, *, brief: bool = False) -> None:
+    """Print it; `brief` only counts the checks that hold."""
     for line in facts(report):
         console.print(escape(line), soft_wrap=True, highlight=False)
     for section in report.sections:
         console.print()
         console.print(_table(section))
         console.print(f"[dim]{escape(section.method)}[/]", highlight=False)
-        for check in section.checks:
+        held = sum(check.ok for check in section.checks)
+        if brief and held:
+            console.print(f"[green]ok: {held} of {len(section.checks)} checks hold[/]", highlight=False)
+        for check in (each for each in section.checks if not (brief and each.ok)):
             colour = "green" if check.ok else "yellow" if check.target else "red"
-            console.print(f"[{colour}]{escape(_said(check))}[/]", soft_wrap=True, highlight=False)
-
-
-def markdown(report: Report) -> str:
-    """The same, to be pasted."""
-    parts = ["\n".join(f"- {line}" for line in [f"Command: `{report.command}`", *facts(report)])]
-    for section in report.sections:
-        checks = "\n".join(f"- {_said(check)}" for check in section.checks)
-        parts += [f"### {section.title}", section.method, _markdown_table(section), checks]
-    return "\n\n".join(part for part in parts if part) + "\n"
+            console.print(f"[{colour}]{escape(said(check))}[/]", soft_wrap=True, highlight=False)
 
 
 def facts(report: Report) -> list[str]:
@@ -43,7 +37,7 @@ def facts(report: Report) -> list[str]:
     ]
     if report.facts.get("quick"):
         lines.append("--quick: too few repeats to be quoted")
-    return lines
+    return [*lines, *report.facts.get("notes", ())]
 
 
 def _table(section: Section) -> Table:
@@ -55,11 +49,7 @@ def _table(section: Section) -> Table:
     return table
 
 
-def _markdown_table(section: Section) -> str:
-    rule = ["---", *["---:"] * (len(section.header) - 1)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (section.header, rule, *section.rows))
-
-
-def _said(check: Check) -> str:
+def said(check: Check) -> str:
+    """A check in one line."""
     word = "ok" if check.ok else "not reached" if check.target else "WRONG"
     return f"{word}: {check.promise}: {check.found}"

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeAlias
-
-from stoker.daemon.environment import find_openblas, worker_environment
+from types import FrameType
+from typing import NoReturn, TypeAlias
 
 Process: TypeAlias = "subprocess.Popen[bytes]"
 
@@ -21,6 +21,9 @@ KILLED = 10.0
 """Seconds for a killed process to be gone."""
 POLL = 0.005
 """Seconds between two looks at what can't be waited for."""
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""By which a person, a program and a terminal that is closed tell us to end."""
 
 CONFIGURING = ("STOKER_", "KV_CACHE_WARMUP", "WARMUP_")
 """Variables of whoever runs us that would change what is measured."""
@@ -43,9 +46,27 @@ def clean_environment() -> dict[str, str]:
     return environ | {"HF_HUB_OFFLINE": "1"}
 
 
-def engine_environment() -> dict[str, str]:
-    """What the daemon gives its worker, for processes that are compared with it: above all the same BLAS."""
-    return worker_environment(clean_environment(), 0, find_openblas())
+@contextmanager
+def unwinding() -> Iterator[None]:
+    """Whatever tells us to end is a `KeyboardInterrupt` in this block, once.
+
+    Further ones are ignored while it unwinds, so that they can't keep it from ending what was started; that has
+    deadlines of its own. Only for the main thread.
+    """
+
+    def unwind(_number: int, _frame: FrameType | None) -> NoReturn:
+        for number in taken:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    taken = {number: each for number in ENDING if (each := signal.getsignal(number)) is not signal.SIG_IGN}
+    for number in taken:
+        signal.signal(number, unwind)
+    try:
+        yield
+    finally:
+        for number, before in taken.items():
+            signal.signal(number, before)
 
 
 @contextmanager

@@ -1,11 +1,10 @@
-"""The daemon under test: `stoker run` in folders of its own, asked over its sockets like any daemon."""
+"""The daemon that is measured: `stoker run` in folders of its own, asked over its sockets like any daemon."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
@@ -16,10 +15,10 @@ from typing import Any, TypeVar
 
 import anyio
 
-from bench.children import BenchmarkError, child, clean_environment, deadline, demand_alive
-from stoker.ipc.control import ControlClient, DaemonAbsent, connect
-from stoker.ipc.control_messages import PrefixStatus, Readiness, StatusReport
-from stoker.ipc.messages import WarmPrefix
+from ..ipc.control import ControlClient, DaemonAbsent, connect
+from ..ipc.control_messages import PrefixStatus, Readiness, StatusReport
+from ..ipc.messages import WarmPrefix
+from .children import BenchmarkError, child, clean_environment, deadline, demand_alive
 
 T = TypeVar("T")
 
@@ -104,34 +103,27 @@ class Subject:
 
     def wait_ready(self) -> Course:
         """The first generation's way to ready, counted from the daemon's start."""
-        return self._follow(0, lambda: self._started)
+        return self._follow(0, self._was_started)
 
-    def restart_cold(self) -> None:
-        """Have an empty worker, and wait until it is ready."""
-        old = self.status().generation
-        self.ask(lambda client: client.restart(cold=True))
-        self._follow(old, time.perf_counter)
+    async def _was_started(self) -> float:
+        return self._started
 
-    def restart(self) -> Course:
-        """Have the worker replaced; the way of the next one to ready, counted from the order."""
-        old = self.status().generation
+    def restart(self, *, cold: bool = False) -> Course:
+        """Have the worker replaced, by an empty one if `cold`; its way to ready, counted from the order."""
 
-        ordering = threading.Thread(target=lambda: self.ask(lambda client: client.restart()))
+        async def order() -> float:
+            async with connect(self.control) as client:
+                now = time.perf_counter()
+                await client.restart(cold=cold)
+                return now
 
-        def order() -> float:
-            now = time.perf_counter()
-            ordering.start()
-            return now
-
-        course = self._follow(old, order)
-        ordering.join()
-        return course
+        return self._follow(self.status().generation, order)
 
     def kill_worker(self) -> Course:
         """Send the worker SIGKILL; the way of the next one to ready, counted from the kill."""
         status, pid = self.status(), self.worker_pid
 
-        def strike() -> float:
+        async def strike() -> float:
             now = time.perf_counter()
             os.kill(pid, signal.SIGKILL)
             return now
@@ -158,8 +150,11 @@ class Subject:
         """Have it learn anew from the requests that follow."""
         self.ask(lambda client: client.warm_forget())
 
-    def _follow(self, after: int, begin: Callable[[], float]) -> Course:
-        course = anyio.run(_followed, self.control, after, begin)
+    def _follow(self, after: int, begin: Callable[[], Awaitable[float]]) -> Course:
+        try:
+            course = anyio.run(_followed, self.control, after, begin)
+        except TimeoutError as error:
+            raise BenchmarkError(f"no worker was ready within {READY:g} s") from error
         if not course.ready.ready:
             raise BenchmarkError(f"the daemon is not ready but {course.ready.phase}: {course.ready.reason}")
         return course
@@ -177,7 +172,7 @@ class Subject:
         return report.prefixes[0]
 
 
-async def _followed(control: Path, after: int, begin: Callable[[], float]) -> Course:
+async def _followed(control: Path, after: int, begin: Callable[[], Awaitable[float]]) -> Course:
     """Watch until a generation later than `after` is ready, or none will be.
 
     `begin` tells the moment from which is counted, and may bring it about: by then we are watching.
@@ -187,7 +182,7 @@ async def _followed(control: Path, after: int, begin: Callable[[], float]) -> Co
     with anyio.fail_after(READY):
         async with connect(control) as client, aclosing(client.watch()) as snapshots:
             async for now in snapshots:
-                start = begin() if start is None else start
+                start = await begin() if start is None else start
                 if not transitions or (now.phase, now.generation) != (
                     transitions[-1].phase,
                     transitions[-1].generation,

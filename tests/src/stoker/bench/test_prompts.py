@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import combinations
 
-from bench.prompts import USERS, system_prompt
+from stoker.bench.prompts import USERS, system_prompt
 
 
 def test_system_prompt_is_repeatable() -> None:
@@ -28,5 +28,5 @@ def test_length_follows_the_tokens_wanted() -> None:
 
 
 def test_user_texts_begin_differently() -> None:
-    """No two user texts share their first word: they would share more than the system prompt."""
-    assert all(first.split()[0] != second.split()[0] for first, second in combinations(USERS, 2))
+    """No two user texts share their first letter: they would share more than the system prompt."""
+    assert all(first[0] != second[0] for first, second in combinations(USERS, 2))

@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from bench.children import BenchmarkError
-from bench.report import Json
+from .children import BenchmarkError
+from .report import Json
 
 HTTP_DEADLINE = 600.0
 """Seconds in which a server may say nothing; a cold 4,000-token prompt took 47 s on two cores."""
+
+REASON = 4096
+"""Bytes of a refusal that are read."""
 
 ANSWER_TOKENS = 16
 """Length of the answers that are compared."""
@@ -30,6 +33,8 @@ class Answer:
         text: The whole content.
         prompt_tokens: As `usage` says; 0 where it wasn't asked for.
         cached_tokens: The same.
+        tokens: Of the answer, the same.
+        last: Seconds to the last piece of content.
     """
 
     first: float
@@ -37,6 +42,13 @@ class Answer:
     text: str
     prompt_tokens: int = 0
     cached_tokens: int = 0
+    tokens: int = 0
+    last: float = 0.0
+
+    @property
+    def rate(self) -> float | None:
+        """Tokens per second after the first one; None where there is no second one."""
+        return (self.tokens - 1) / (self.last - self.first) if self.tokens > 1 and self.last > self.first else None
 
 
 def chat(
@@ -66,24 +78,6 @@ def ask(
         client.close()
 
 
-def ask_messages(url: str, body: Json) -> int | None:
-    """The tokens that a request to `/v1/messages` (Anthropic's API) reused; None where there is no such API.
-
-    Raises:
-        BenchmarkError: It was refused.
-    """
-    client = StreamClient(url)
-    try:
-        status, answer = client.post("/v1/messages", body)
-    finally:
-        client.close()
-    if status == http.client.NOT_FOUND:
-        return None
-    if status != http.client.OK:
-        raise BenchmarkError(f"/v1/messages: {status}: {answer}")
-    return int(answer.get("usage", {}).get("cache_read_input_tokens") or 0)
-
-
 class StreamClient:
     """Asks one server. The connection is kept if the server keeps it.
 
@@ -106,45 +100,40 @@ class StreamClient:
         self._connection.request("POST", "/v1/chat/completions", content, {"Content-Type": "application/json"})
         response = self._connection.getresponse()
         if response.status != http.client.OK:
-            raise BenchmarkError(f"{response.status}: {response.read(500).decode(errors='replace')}")
+            raise BenchmarkError(f"a request was refused with {response.status}: {_reason(response.read(REASON))}")
         return _timed(start, response)
-
-    def post(self, path: str, body: Json) -> tuple[int, Json]:
-        """Status and JSON of the answer to a request that is not streamed."""
-        self._connection.request("POST", path, json.dumps(body).encode(), {"Content-Type": "application/json"})
-        response = self._connection.getresponse()
-        content = response.read()
-        try:
-            return response.status, dict(json.loads(content))
-        except ValueError:
-            return response.status, {"text": content[:500].decode(errors="replace")}
-
-    def get(self, path: str) -> int:
-        """The status of a GET."""
-        self._connection.request("GET", path)
-        response = self._connection.getresponse()
-        response.read()
-        return response.status
 
     def close(self) -> None:
         """Close the connection; the next request opens another."""
         self._connection.close()
 
 
+def _reason(body: bytes) -> str:
+    """What the error says, in the form of OpenAI's API; else all of it."""
+    text = body.decode(errors="replace")
+    try:
+        return str(json.loads(text)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return text
+
+
 def _timed(start: float, response: http.client.HTTPResponse) -> Answer:
     first: float | None = None
+    last = 0.0
     text: list[str] = []
     usage: Json = {}
     for event in _events(response):
         if piece := content(event.get("choices", ())):
-            first = time.perf_counter() - start if first is None else first
+            last = time.perf_counter() - start
+            first = last if first is None else first
             text.append(piece)
         usage = event.get("usage") or usage
     total = time.perf_counter() - start
     if first is None:
         raise BenchmarkError("the answer has no content, so there is no time to the first piece of it")
     cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens", 0)
-    return Answer(first, total, "".join(text), usage.get("prompt_tokens", 0), cached)
+    tokens = usage.get("completion_tokens", 0)
+    return Answer(first, total, "".join(text), usage.get("prompt_tokens", 0), cached, tokens, last)
 
 
 def _events(response: http.client.HTTPResponse) -> Iterator[Json]:

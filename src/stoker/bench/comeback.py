@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.prompts import USERS
-from bench.stopwatch import Answer, ask
-from bench.subject import Subject
-from stoker.ipc.control_messages import PrefixStatus
+from ..ipc.control_messages import PrefixStatus
+from .prompts import USERS
+from .stopwatch import Answer, ask
+from .subject import Subject
 
 NEW_USER = USERS[6]
 """Asked by nobody before, and as long as the others."""
@@ -23,11 +23,13 @@ class Comeback:
         report: What the successor's warmup says of the prefix; None where it did not warm it.
         first: Its first request, with a user text that was not asked before.
         again: The cold request once more.
+        seconds: From the kill until it was ready.
     """
 
     report: PrefixStatus | None
     first: Answer
     again: Answer
+    seconds: float
 
     @property
     def answers(self) -> tuple[Answer, ...]:
@@ -37,11 +39,7 @@ class Comeback:
     @property
     def restored(self) -> bool:
         """Whether the whole prefix came from disk, before anyone asked for it."""
-        return (
-            self.report is not None
-            and self.report.source == "restored"
-            and self.report.tokens_warm == self.report.tokens
-        )
+        return self.report is not None and is_restored(self.report)
 
 
 def come_back(subject: Subject, url: str, system: str, tokens: int, tools: Sequence[dict[str, Any]] = ()) -> Comeback:
@@ -55,9 +53,15 @@ def come_back(subject: Subject, url: str, system: str, tokens: int, tools: Seque
         tools: Of all requests.
     """
     subject.wait_saved()
-    warmup = subject.kill_worker().ready.warmup
+    course = subject.kill_worker()
     first = ask(url, system, NEW_USER, tools=tools)
-    return Comeback(report_of(tokens, warmup.prefixes), first, ask(url, system, USERS[0], tools=tools))
+    again = ask(url, system, USERS[0], tools=tools)
+    return Comeback(report_of(tokens, course.ready.warmup.prefixes), first, again, course.seconds)
+
+
+def is_restored(report: PrefixStatus) -> bool:
+    """Whether the whole prefix came from disk."""
+    return report.source == "restored" and report.tokens_warm == report.tokens
 
 
 def report_of(tokens: int, prefixes: Iterable[PrefixStatus]) -> PrefixStatus | None:
