@@ -20,18 +20,15 @@ from anyio.abc import SocketAttribute, TaskGroup
 
 from .. import __version__
 from ..ipc.channel import Channel, ChannelClosed
-from ..ipc.control_messages import (
+from ..ipc.control_messages import Accepted, Changed, Document, VersionReport
+from ..ipc.control_requests import (
     CONTROL_REQUESTS,
-    Accepted,
-    Changed,
-    Document,
     Ready,
     Restart,
     Rewarm,
     Status,
     Stop,
     Version,
-    VersionReport,
     WaitReady,
     WarmForget,
     WarmList,
@@ -40,7 +37,7 @@ from ..ipc.control_messages import (
 )
 from ..ipc.errors import ErrorCode, ErrorData
 from ..ipc.framing import Dialect, ErrorResponse, Frame, Malformed, Notification, ProtocolError, Request, Response
-from ..ipc.messages import PROTOCOL_VERSION, Body, CacheClear, CacheList, CacheVerify, Id
+from ..ipc.messages import PROTOCOL_VERSION, Body, CacheClear, CacheList, CacheVerify, Id, Measure
 from ..ipc.peer import Peer, peer
 from ..ipc.unix_stream import UnixStream, accept_unix
 from .rebinding import bound_again, gone
@@ -223,8 +220,8 @@ class _Connection:
         match body:
             case WaitReady(timeout=timeout):
                 return await self._steward.board.wait(is_settled, max(0.0, timeout))
-            case Status():
-                return await self._steward.status()
+            case Status() | Measure():
+                return await (self._steward.status() if isinstance(body, Status) else self._steward.measure())
             case Rewarm(prompts=prompts):
                 return await self._steward.rewarm(prompts)
             case WarmList() | WarmPin() | WarmForget():

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import anyio
 
-from ..ipc.control_messages import WorkerStatus
+from ..ipc.control_messages import Rates, WorkerStatus
 from ..ipc.messages import Figures, Statistics
 from .life import Life
 from .link import RequestRefused, WorkerLink, WorkerLost
@@ -42,6 +43,14 @@ class WorkerFigures:
             except (WorkerLost, RequestRefused):
                 self._known = None  # a status without figures is still a status
         return self._known
+
+
+def told(figures: Figures | None) -> dict[str, Any]:
+    """The fields of a status that are the worker's own words."""
+    if figures is None:
+        return {"cache": None, "rates": Rates()}
+    rates = Rates(prompt_tps=figures.prompt_tps, generation_tps=figures.generation_tps)
+    return {"cache": figures.cache, "store": figures.store, "background": figures.background, "rates": rates}
 
 
 def worker_status(life: Life) -> WorkerStatus | None:

@@ -6,10 +6,7 @@ import reprlib
 from collections.abc import Callable
 from typing import TypeVar
 
-import anyio
-
 from ..ipc.control_messages import Clearance, Counted, PrefixListing, PrefixStatus, StoredListing, Verification
-from ..ipc.errors import ErrorCode
 from ..ipc.messages import (
     Body,
     CacheClear,
@@ -27,14 +24,11 @@ from ..ipc.messages import (
     Result,
     StoredList,
 )
-from .link import RequestRefused, WorkerLink, WorkerLost
+from .asking import ANSWER_TIMEOUT, ask_ready
+from .link import WorkerLink
 from .steward import Refusal, Snapshots
 
 R = TypeVar("R", bound=Result)
-
-ANSWER_TIMEOUT = 5.0
-"""Seconds for the worker's answer, which comes between two decoding steps or prefill chunks; below the time after
-which a client gives up (`ipc.control.CALL_TIMEOUT`), so that the client hears why."""
 
 VERIFY_TIMEOUT = 590.0
 """Seconds for stored prefixes to be read: some 100 GB."""
@@ -48,11 +42,7 @@ EXACT_REUSE = (
 
 STORED = "`stoker cache list` shows what is stored"
 LEARNING_OFF = "learning is switched off: learned_prefixes is 0"
-WAIT = "wait for ready: stoker ready --wait"
 LIST = "`stoker warm list` shows those there are"
-
-CAN_NOT = frozenset({ErrorCode.UNSUPPORTED, ErrorCode.METHOD_NOT_FOUND})
-"""Answers of a worker that doesn't learn: Stoker's own, or another that knows no such request."""
 
 
 class KnownPrefixes:
@@ -106,20 +96,7 @@ class KnownPrefixes:
         return Clearance(count=cleared.count, bytes=cleared.bytes)
 
     async def _ask(self, body: Body, answer: type[R], within: float = ANSWER_TIMEOUT) -> R:
-        link = self._serving()
-        if link is None:
-            raise Refusal(f"no worker is ready ({self._board.current.phase})", WAIT, ErrorCode.NOT_READY)
-        try:
-            with anyio.fail_after(within):
-                return await link.call(body, answer)
-        except TimeoutError as error:
-            message = f"the worker is busy, and did not answer within {within:g} s"
-            raise Refusal(message, "try again", ErrorCode.NOT_READY) from error
-        except WorkerLost as error:
-            raise Refusal(str(error), WAIT, ErrorCode.NOT_READY) from error
-        except RequestRefused as error:
-            code = ErrorCode.UNSUPPORTED if error.code in CAN_NOT else ErrorCode.REFUSED
-            raise Refusal(str(error), error.data.remedy, code) from error
+        return await ask_ready(self._board, self._serving, body, answer, within)
 
 
 def latest(warmed: tuple[PrefixStatus, ...], figures: Figures | None) -> tuple[PrefixStatus, ...]:

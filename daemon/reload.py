@@ -5,14 +5,19 @@ All or nothing: if one key can't be changed live, none is, so that what runs is 
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, TypeAlias
 
-import anyio.to_thread
+import anyio
 import structlog
+from anyio import RunFinishedError, from_thread
+from anyio.lowlevel import current_token
 
 from ..ipc.control_messages import ReloadStatus
 from .config import ConfigurationError
@@ -20,6 +25,13 @@ from .settings import KEYS, Settings
 
 Reread: TypeAlias = Callable[[], tuple[Settings, tuple[str, ...]]]
 """Reads the configuration: settings, and warnings. Raises `ConfigurationError`."""
+
+ReloadListener: TypeAlias = Callable[[ReloadStatus | None], None]
+"""Called with None when a reload begins, and when it is over with what became of it. It neither raises nor waits."""
+
+READ_TIMEOUT = 10.0
+"""Seconds for the configuration to be read. A file can hang (on a network, or as a pipe), but whoever asked for the
+reload waits for its end, and a signal to stop waits behind it."""
 
 log = structlog.get_logger("stoker.daemon")
 
@@ -110,19 +122,34 @@ class Reloader:
         self._apply = apply
         self.status: ReloadStatus | None = None
         self.warnings: tuple[str, ...] | None = None
+        self._listeners: list[ReloadListener] = []
+
+    def listen(self, listener: ReloadListener) -> None:
+        """Have each reload's beginning and end told, for good."""
+        self._listeners.append(listener)
 
     async def reload(self) -> None:
         """Apply what is configured now, all of it or nothing; what became of it is in log and status."""
+        self._tell(None)
         try:
-            settings, warnings = await anyio.to_thread.run_sync(self._reread or _nothing)
+            settings, warnings = await self._read()
         except ConfigurationError as error:
             self._refuse(str(error))
-            return
         except Exception as error:
             # A mistake of ours in reading a file must not end a daemon that serves: the log has it whole.
             log.exception("reload failed")
             self._refuse(f"{type(error).__name__}: {error}")
-            return
+        else:
+            self._put_in_force(settings, warnings)
+        self._tell(self.status)
+
+    async def _read(self) -> tuple[Settings, tuple[str, ...]]:
+        with anyio.move_on_after(READ_TIMEOUT):
+            return await _aside(self._reread or _nothing)
+        why = f"the configuration could not be read within {READ_TIMEOUT:g} s, so nothing has changed"
+        raise ConfigurationError(why, key=None, source="")
+
+    def _put_in_force(self, settings: Settings, warnings: tuple[str, ...]) -> None:
         change = compare(self._current(), settings)
         if change.refusal is not None:
             self._refuse(change.refusal)
@@ -137,6 +164,28 @@ class Reloader:
     def _refuse(self, why: str) -> None:
         log.error("reload refused", cause=why)
         self.status = ReloadStatus(at=round(time.time(), 3), outcome="refused", message=why)
+
+    def _tell(self, status: ReloadStatus | None) -> None:
+        for listener in self._listeners:
+            listener(status)
+
+
+async def _aside(read: Reread) -> tuple[Settings, tuple[str, ...]]:
+    """Read on a thread that the process does not wait for at its end: a read that hangs can't be called off."""
+    outcome: Future[tuple[Settings, tuple[str, ...]]] = Future()
+    done, token = anyio.Event(), current_token()
+
+    def run() -> None:
+        try:
+            outcome.set_result(read())
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is raised where the result is waited for
+            outcome.set_exception(error)
+        with suppress(RunFinishedError):  # the daemon ended meanwhile
+            from_thread.run_sync(done.set, token=token)
+
+    threading.Thread(target=run, name="reload", daemon=True).start()
+    await done.wait()
+    return outcome.result()
 
 
 def _nothing() -> tuple[Settings, tuple[str, ...]]:

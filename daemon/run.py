@@ -11,7 +11,7 @@ import structlog
 
 from .observe import log_transitions, logging_to, worker_log
 from .process import EX_CONFIG
-from .reload import Reread
+from .reload import ReloadListener, Reread
 from .runtime_dir import RuntimeDirError
 from .service import Reader, Service
 from .settings import Settings
@@ -20,7 +20,11 @@ EX_OK = 0
 
 
 def run_daemon(
-    settings: Settings, warnings: tuple[str, ...] = (), *beside: Reader, reread: Reread | None = None
+    settings: Settings,
+    warnings: tuple[str, ...] = (),
+    *beside: Reader,
+    reread: Reread | None = None,
+    on_reload: ReloadListener | None = None,
 ) -> int:
     """Run until stopped.
 
@@ -29,6 +33,7 @@ def run_daemon(
         warnings: What the configuration warned of; logged, and part of `status`.
         beside: Further readers of the board, such as the terminal.
         reread: Reads the configuration again, for SIGHUP.
+        on_reload: Told when that begins, and what becomes of it.
 
     Returns:
         The process's exit code.
@@ -38,6 +43,8 @@ def run_daemon(
         for warning in warnings:
             log.warning("configuration", warning=warning)
         service = Service(settings, sink, warnings, reread=reread)
+        if on_reload is not None:
+            service.reloader.listen(on_reload)
         refusal: RuntimeDirError | None = None
         try:
             anyio.run(partial(service.run, log_transitions, *beside))

@@ -25,8 +25,8 @@ from ..ipc.control_messages import (
     Clearance,
     Counted,
     Departure,
+    Measurement,
     PrefixListing,
-    Rates,
     RewarmReport,
     StatusReport,
     StoredListing,
@@ -40,12 +40,13 @@ from .control import ControlServer
 from .derived import Models
 from .dispatch import Dispatch
 from .environment import find_openblas, openblas_note
-from .figures import WorkerFigures, worker_status
+from .figures import WorkerFigures, told, worker_status
 from .gateway import Access, Keys, runner
 from .history import DEPARTURES_KEPT, Chronicle, History, read_history
 from .insight import Insight
 from .life import Launch, Life, WorkerLife
 from .lifecycle import Event
+from .measuring import Gauge
 from .memory import footprint, watch_memory
 from .prefixes import KnownPrefixes, latest, reuse_note
 from .process import LineSink
@@ -97,7 +98,7 @@ class Service:
         self._settings = settings
         self._sink = sink
         self._worker_command = worker_command
-        self._reloader = Reloader(reread, lambda: self._settings, self._apply)
+        self.reloader = Reloader(reread, lambda: self._settings, self._apply)
         self._openblas = find_openblas()
         self._past = read_history(settings.state_dir)
         self._notes = (*openblas_note(self._openblas), *self._past.notes)
@@ -125,6 +126,7 @@ class Service:
         )
         self.insight = Insight.over(self.board, self.dispatch.records, lambda: self.supervisor.departures)
         self._figures = WorkerFigures(lambda: self.supervisor.serving)
+        self._gauge = Gauge(self.board, lambda: self.supervisor.serving)
         self._prefixes = self._known_prefixes()
 
     @property
@@ -207,7 +209,7 @@ class Service:
         """TERM and INT stop; said again, running requests are not waited for. HUP reads the configuration again."""
         async for number in received:
             if number == signal.SIGHUP:
-                await self._reloader.reload()
+                await self.reloader.reload()
             else:
                 self.supervisor.stop()
 
@@ -229,9 +231,6 @@ class Service:
         """Generation and process of the worker that serves."""
         link, life = self.supervisor.serving, self.supervisor.life
         return None if link is None or life is None or life.pid is None else (link.generation, life.pid)
-
-    def _ceiling(self) -> int:
-        return derived.ceiling(self._settings)
 
     def _recycle(self, why: str) -> None:
         self.supervisor.restart(why=why)
@@ -265,7 +264,9 @@ class Service:
 
     async def restart(self, *, cold: bool) -> None:
         """Replace the worker by one of the present configuration: beside it where memory allows, else in place."""
-        self.supervisor.restart(cold=cold, make_life=partial(_live, self._launch))
+        life = self.supervisor.life
+        same = isinstance(life, WorkerLife) and life.launch is self._launch
+        self.supervisor.restart(cold=cold, make_life=None if same else partial(_live, self._launch))
 
     async def stop(self) -> None:
         """End the daemon."""
@@ -312,11 +313,16 @@ class Service:
         """Delete what is on disk."""
         return await self._prefixes.clear(name, foreign=foreign)
 
+    async def measure(self) -> Measurement:
+        """How fast the machine computes for the worker that serves."""
+        return await self._gauge.measure()
+
     async def status(self) -> StatusReport:
         """Everything the daemon knows, without waiting for a busy worker for long."""
         figures = await self._figures.latest()
         readiness = self.board.current
         life = self.supervisor.life
+        loaded = life.loaded if life else None
         return StatusReport(
             **{name: getattr(readiness, name) for name in readiness.__struct_fields__},
             model=self.models.id,
@@ -328,19 +334,12 @@ class Service:
             worker=worker_status(life) if life else None,
             restarts=self._departures,
             prefixes=latest(readiness.warmup.prefixes, figures),
-            cache=figures.cache if figures else None,
-            store=figures.store if figures else None,
-            background=figures.background if figures else None,
+            **told(figures),
             requests=self.dispatch.tally.snapshot(),
-            rates=Rates(prompt_tps=figures.prompt_tps, generation_tps=figures.generation_tps) if figures else Rates(),
             last_words=self._last_words,
             logs={name: str(self._settings.log_dir / f"{name}.log") for name in ("daemon", "worker")},
-            notes=(
-                *(self._reloader.warnings or self._warnings),
-                *self._notes,
-                *reuse_note(life.loaded if life else None),
-            ),
-            reload=self._reloader.status,
+            notes=(*(self.reloader.warnings or self._warnings), *self._notes, *reuse_note(loaded)),
+            reload=self.reloader.status,
         )
 
 

@@ -8,6 +8,7 @@ from typing import Protocol
 from ..ipc.control_messages import (
     Clearance,
     Counted,
+    Measurement,
     PrefixListing,
     Readiness,
     RewarmReport,
@@ -76,6 +77,9 @@ class Steward(Protocol):
 
     async def cache_clear(self, name: str | None, *, foreign: bool) -> Clearance:
         """Delete what is on disk."""
+
+    async def measure(self) -> Measurement:
+        """How fast the machine computes for the worker that serves."""
 
     async def stop(self) -> None:
         """Begin to stop worker and daemon."""

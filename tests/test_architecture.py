@@ -38,10 +38,15 @@ def is_engine(module: str) -> bool:
 
 @pytest.mark.parametrize(
     ("package", "known"),
-    [("stoker.daemon", "stoker.daemon.machine"), ("stoker.ipc", "stoker.ipc.framing"), ("stoker.launchd", None)],
+    [
+        ("stoker.daemon", "stoker.daemon.machine"),
+        ("stoker.ipc", "stoker.ipc.framing"),
+        ("stoker.launchd", None),
+        ("stoker.bench", "stoker.bench.plot"),
+    ],
 )
 def test_no_engine_outside_the_worker(package: str, known: str | None) -> None:
-    """Importing every module of daemon, ipc and launchd loads neither an engine nor the worker."""
+    """Importing every module of daemon, ipc, launchd and bench loads neither an engine nor the worker."""
     result = loaded_by(IMPORT_ALL, package)
 
     assert known is None or known in result["imported"]

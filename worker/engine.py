@@ -15,6 +15,7 @@ from ..ipc.messages import (
     Generate,
     Id,
     Load,
+    Measure,
     Pin,
     Prefixes,
     Statistics,
@@ -22,7 +23,18 @@ from ..ipc.messages import (
 )
 
 Job: TypeAlias = (
-    Load | Warm | Generate | CountTokens | Statistics | Prefixes | Pin | Forget | CacheList | CacheVerify | CacheClear
+    Load
+    | Warm
+    | Generate
+    | CountTokens
+    | Statistics
+    | Prefixes
+    | Pin
+    | Forget
+    | CacheList
+    | CacheVerify
+    | CacheClear
+    | Measure
 )
 """A request's body."""
 

@@ -9,7 +9,8 @@ WorkerError
 ├── ContextExceeded      prompt and answer don't fit the context
 ├── InsufficientMemory   the KV cache doesn't fit the memory limit now
 ├── GenerationFailed     the engine failed, by no fault of the request
-└── Unsupported          the model or the configuration has no such thing
+├── Unsupported          the model or the configuration has no such thing
+└── Busy                 it would be done beside nothing else, and there is something else to do
 """
 
 from __future__ import annotations
@@ -99,3 +100,9 @@ class Unsupported(WorkerError):
     """The model or the configuration has no such thing."""
 
     CODE = ErrorCode.UNSUPPORTED
+
+
+class Busy(WorkerError):
+    """It would be done beside nothing else, and there is something else to do now."""
+
+    CODE = ErrorCode.BUSY

@@ -17,6 +17,8 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
     level: Level
     text: str
     remedy: str | None = None
+    figures: dict[str, float] = {}
+    """What was measured, for programs, in units of the control socket."""
 
 
 def ok(subject: str, text: str) -> Finding:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ... import __version__
-from ...ipc.control_messages import StatusReport
+from ...ipc.control_messages import Rates, StatusReport
 from .finding import Finding, note, ok, wrong
 
 
@@ -29,7 +29,15 @@ def findings(report: StatusReport | None) -> Iterator[Finding]:
 
 def _phase(report: StatusReport) -> Finding:
     if report.ready:
-        return ok("daemon", f"ready, {'warm' if report.warm else f'not warm ({report.reason})'}")
+        words = f"ready, {'warm' if report.warm else f'not warm ({report.reason})'}"
+        measured = speeds(report.rates)
+        return ok("daemon", f"{words}; {measured} tokens/s" if measured else words)
     if report.phase == "failed":
         return wrong("daemon", f"failed: {report.reason}", "mend that, then run `stoker restart`")
     return note("daemon", f"not ready yet: {report.phase}")
+
+
+def speeds(rates: Rates) -> str:
+    """The worker's latest rates in tokens per second, warmups included; empty while none was measured."""
+    known = ((rates.prompt_tps, ",.0f", "prompt"), (rates.generation_tps, ",.1f", "generation"))
+    return ", ".join(f"{rate:{form}} {what}" for rate, form, what in known if rate)

@@ -13,7 +13,7 @@ import typer
 
 from ...ipc.control import ClientError, connect
 from ...ipc.control_messages import StatusReport
-from ...launchd.job import ManagerError
+from ...launchd.job import ManagerError, Standing
 from ..checkup.finding import Finding, note, ok
 from ..config import load_settings
 from ..settings import Settings
@@ -30,7 +30,9 @@ def doctor(
     config: Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Configuration, TOML.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Look at machine, Python, MLX, model, memory, folders, port, service and the running daemon. Changes nothing.
+    """Look at machine, Python, MLX, model, memory, folders, port, service, the running daemon and its speed.
+
+    It changes nothing. While the daemon is idle its worker and this shell measure in turn, half a second each time.
 
     Exit code 0 nothing is wrong, 1 something is.
     """
@@ -50,15 +52,18 @@ def line(finding: Finding) -> str:
 
 def _all(settings: Settings, warnings: tuple[str, ...]) -> Iterator[Finding]:
     """In the order of what stands on what; the slow look at the engine comes late."""
-    from ..checkup import engine, machine, places, running  # noqa: PLC0415 - they import psutil
+    from ..checkup import engine, machine, places, running, speed  # noqa: PLC0415 - they import psutil
 
     report = anyio.run(_report, settings.control_socket)
     yield from (note("configuration", warning) for warning in warnings)
     yield from machine.findings(machine.Machine.here())
     yield from places.findings(settings, report.pid if report else None)
-    yield _service()
+    manager, standing = _standing()
+    yield _service(manager, standing)
     yield from engine.findings(settings)
     yield from running.findings(report)
+    mine = isinstance(standing, Standing) and report is not None and standing.pid == report.pid
+    yield from speed.findings(report, settings.control_socket, manager if mine else None)
 
 
 async def _report(socket: Path) -> StatusReport | None:
@@ -69,12 +74,18 @@ async def _report(socket: Path) -> StatusReport | None:
         return None  # that there is none, `places` says
 
 
-def _service() -> Finding:
+def _standing() -> tuple[str, Standing | ManagerError]:
+    """The service manager's name, and how it has the service."""
     manager = service.manager()
     try:
-        standing = manager.standing()
+        return manager.name, manager.standing()
     except ManagerError as error:
-        return note("service", str(error))
+        return manager.name, error
+
+
+def _service(manager: str, standing: Standing | ManagerError) -> Finding:
+    if isinstance(standing, ManagerError):
+        return note("service", str(standing))
     if not standing.installed:
-        return ok("service", f"not installed with {manager.name}; `stoker install` does that")
-    return ok("service", f"{manager.name}: {standing.words}")
+        return ok("service", f"not installed with {manager}; `stoker install` does that")
+    return ok("service", f"{manager}: {standing.words}")

@@ -46,8 +46,9 @@ def run(
     for warning in warnings:
         complain(f"warning: {warning}")
     raise_descriptor_limit()
-    beside = (Announcer(settings.control_socket), Telling(notifier_from(os.environ)))
-    raise typer.Exit(run_daemon(settings, warnings, *beside, reread=read))
+    manager = Telling(notifier_from(os.environ))
+    beside = (Announcer(settings.control_socket), manager)
+    raise typer.Exit(run_daemon(settings, warnings, *beside, reread=read, on_reload=manager.reloading))
 
 
 def raise_descriptor_limit() -> None:

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ...ipc.control_messages import StatusReport
+from ..checkup.running import speeds
 from .words import activity, duration, prefix, printable, size, warmth
 
 RESTARTS_SHOWN = 5
@@ -97,8 +98,7 @@ def _on_disk(report: StatusReport) -> Iterator[tuple[str, str, str]]:
 def _work(report: StatusReport) -> Iterator[tuple[str, str, str]]:
     counts = report.requests
     yield "requests", ", ".join(f"{getattr(counts, name):,} {name}" for name in counts.__struct_fields__), ""
-    rates = report.rates
-    yield "tokens/s", f"{rates.prompt_tps:,.0f} prompt, {rates.generation_tps:,.1f} generation", ""
+    yield "tokens/s", speeds(report.rates) or "none measured since this worker's start", ""
 
 
 def _past(report: StatusReport) -> Iterator[tuple[str, str, str]]:

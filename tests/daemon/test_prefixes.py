@@ -9,7 +9,8 @@ from typing import Any, Literal
 import anyio
 import pytest
 
-from stoker.daemon.prefixes import ANSWER_TIMEOUT, LEARNING_OFF, KnownPrefixes, latest, reuse_note
+from stoker.daemon.asking import ANSWER_TIMEOUT
+from stoker.daemon.prefixes import LEARNING_OFF, KnownPrefixes, latest, reuse_note
 from stoker.daemon.readiness import Board
 from stoker.daemon.steward import Refusal
 from stoker.ipc.control import CALL_TIMEOUT

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 
+import anyio
 import msgspec
 import pytest
 
 from stoker.daemon.config import ConfigurationError
 from stoker.daemon.reload import EFFECTS, Change, Effect, Reloader, compare
 from stoker.daemon.settings import KEYS, Settings
+from stoker.ipc.control_messages import ReloadStatus
 
 pytestmark = pytest.mark.anyio
 
@@ -109,6 +112,38 @@ async def test_bad_reload_changes_nothing(read: Settings | Exception, why: str) 
     daemon.read = changed(max_waiting=3)
     await reloader.reload()
     assert daemon.settings.max_waiting == 3
+
+
+@pytest.mark.parametrize("read", [changed(max_waiting=3), changed(port=1), RuntimeError("our own mistake")])
+async def test_beginning_and_end_are_told(read: Settings | Exception) -> None:
+    """Whoever listens hears that a reload begins, and then what became of it: applied, refused, or failed."""
+    reloader = Daemon(read=read).reloader()
+    heard: list[ReloadStatus | None] = []
+    reloader.listen(heard.append)
+    await reloader.reload()
+
+    assert reloader.status is not None
+    assert heard == [None, reloader.status]
+
+
+async def test_configuration_that_hangs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is never read to its end is given up, so that neither a reload nor a stop behind it hangs."""
+    monkeypatch.setattr("stoker.daemon.reload.READ_TIMEOUT", 0.01)
+    let_go = threading.Event()
+
+    def hang() -> tuple[Settings, tuple[str, ...]]:
+        let_go.wait()
+        return NOW, ()
+
+    reloader = Reloader(hang, lambda: NOW, lambda *_: None)
+    try:
+        with anyio.fail_after(20):
+            await reloader.reload()
+    finally:
+        let_go.set()
+
+    assert reloader.status is not None
+    assert (reloader.status.outcome, "could not be read within" in reloader.status.message) == ("refused", True)
 
 
 async def test_daemon_without_configuration_refuses() -> None:

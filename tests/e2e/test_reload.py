@@ -160,6 +160,7 @@ async def test_hup_before_ready_is_no_ready(tmp_path: Path) -> None:
     assert words(heard) == []
 
 
+@pytest.mark.slow
 async def test_configuration_that_hangs_holds_up_no_stop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A configuration that became a pipe which nobody writes to is refused in time, and the daemon ends when told."""
     path = tmp_path / "hangs.toml"

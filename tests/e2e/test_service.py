@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 from stoker.daemon.cli import main, service
 from stoker.ipc.control import ClientError, connect
 from stoker.ipc.control_messages import StatusReport
+from tests.fakes.notify_ear import ear
 from tests.fakes.running_daemon import DEADLINE, RunningDaemon, is_alive
 from tests.launchd.conftest import Mac
 
@@ -112,31 +112,15 @@ def test_a_model_that_can_not_be_loaded_is_no_loop(mac: Mac, stoker: Stoker, tmp
 @pytest.mark.anyio
 async def test_under_systemd(tiny_llama: Path) -> None:
     """Systemd hears of the start, gets READY=1 when `ready` is true and not before, and hears of the stop."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as ear:
-        home = Path(tempfile.mkdtemp(prefix="st-", dir="/tmp"))
-        try:
-            ear.bind(str(home / "notify"))
-            environ = {"NOTIFY_SOCKET": str(home / "notify"), "WATCHDOG_USEC": "400000"}
-            async with RunningDaemon(tiny_llama, environ) as daemon:
-                heard = await _heard(ear, b"WATCHDOG=1")
-                environ_of_worker = psutil.Process(await daemon.worker_pid()).environ()
-                daemon.process.send_signal(signal.SIGTERM)
-                ending = await _heard(ear, b"STOPPING=1")
-        finally:
-            shutil.rmtree(home)
+    with ear() as systemd:
+        async with RunningDaemon(tiny_llama, systemd.environ) as daemon:
+            heard = await systemd.until(b"WATCHDOG=1")
+            environ_of_worker = psutil.Process(await daemon.worker_pid()).environ()
+            daemon.process.send_signal(signal.SIGTERM)
+            ending = await systemd.until(b"STOPPING=1")
 
     before = heard[: heard.index(next(word for word in heard if b"READY=1" in word))]
     assert any(word.startswith(b"EXTEND_TIMEOUT_USEC=") for word in before)
     assert any(b"STATUS=not ready: " in word for word in before)
     assert b"STOPPING=1" in ending[-1]
     assert "NOTIFY_SOCKET" not in environ_of_worker
-
-
-async def _heard(ear: socket.socket, last: bytes) -> list[bytes]:
-    """What came, up to the datagram with `last` in it."""
-    heard: list[bytes] = []
-    with anyio.fail_after(DEADLINE):
-        while not heard or last not in heard[-1]:
-            await anyio.wait_readable(ear)
-            heard.append(ear.recv(4096))
-    return heard

@@ -142,6 +142,13 @@ class KnownPlan(_Plan, frozen=True):
     error: Refusal | None = None
 
 
+class SpeedPlan(_Plan, frozen=True):
+    """What it measures, in bytes and operations per second."""
+
+    bandwidth: float = 8e9
+    flops: float = 60e9
+
+
 class Scenario(_Plan, frozen=True):
     """Everything a fake worker does; the default one behaves."""
 
@@ -150,6 +157,7 @@ class Scenario(_Plan, frozen=True):
     warm: WarmPlan = WarmPlan()
     generate: GeneratePlan = GeneratePlan()
     known: KnownPlan = KnownPlan()
+    speed: SpeedPlan = SpeedPlan()
     faults: tuple[Fault, ...] = ()
     ignore_term: bool = False
     ignore_eof: bool = False

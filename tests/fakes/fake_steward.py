@@ -26,6 +26,7 @@ from stoker.ipc.control_messages import (
     Clearance,
     Counted,
     Departure,
+    Measurement,
     PrefixListing,
     PrefixStatus,
     Rates,
@@ -101,6 +102,7 @@ STORED = StoredListing(
     budget_bytes=8 << 30,
     set_aside=(SetAside(key="3c" * 20, name="old", kind="damaged", reason="the checksum doesn't fit", at=1.7e9),),
 )
+MEASURED = Measurement(device="cpu", bandwidth=8e9, flops=60e9, seconds=0.5)
 REWARMED = RewarmReport(outcome="succeeded", seconds=0.5, reason=None, prefixes=(PREFIX,))
 
 
@@ -120,6 +122,7 @@ class FakeSteward:
     rewarm_report: RewarmReport = REWARMED
     listing: PrefixListing = LISTING
     stored: StoredListing = STORED
+    measured: Measurement = MEASURED
     faults: dict[str, str] = field(default_factory=dict)
     count: int = 1
     http: str = "http://127.0.0.1:11500"
@@ -189,6 +192,10 @@ class FakeSteward:
     async def cache_clear(self, name: str | None, *, foreign: bool) -> Clearance:
         self._hear(("clear", name, foreign))
         return Clearance(count=self.count, bytes=84_410_368)
+
+    async def measure(self) -> Measurement:
+        self._hear("measure")
+        return self.measured
 
     async def stop(self) -> None:
         self._hear("stop")

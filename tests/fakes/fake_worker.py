@@ -23,7 +23,7 @@ from typing import Any, Literal, NoReturn
 
 import msgspec
 
-from stoker.ipc.errors import ErrorData
+from stoker.ipc.errors import ErrorCode, ErrorData
 from stoker.ipc.framing import (
     Dialect,
     ErrorResponse,
@@ -50,11 +50,13 @@ from stoker.ipc.messages import (
     Id,
     Load,
     Loaded,
+    Measure,
     Pin,
     Prefixes,
     PrefixReport,
     Progress,
     Prompt,
+    Speed,
     Stage,
     Statistics,
     Step,
@@ -122,7 +124,7 @@ class FakeWorker:
         hello = Hello(protocol=self._scenario.hello.protocol, pid=os.getpid(), stoker="fake", python="fake")
         self._link.emit(Request(0, hello))
         self._reach("hello", Job())
-        requests = (Load, Warm, Generate, CountTokens, Statistics, Prefixes, Pin, Forget)
+        requests = (Load, Warm, Generate, CountTokens, Statistics, Prefixes, Pin, Forget, Measure)
         decoder = FrameDecoder(Dialect(requests=requests, notifications=(Cancel,), results=Welcome))
         while True:
             for frame in decoder.feed(self._link.receive()):
@@ -166,6 +168,8 @@ class FakeWorker:
                 self._link.emit(Response(job.id, TokenCount(tokens=self._prompt_size(prompt)[0])))
             case Prefixes() | Pin() | Forget() as body:
                 self._about_known(job, body)
+            case Measure():
+                self._measure(job)
             case _:
                 self._link.emit(Response(job.id, self._figures()))
         self._jobs.pop(job.id, None)
@@ -280,6 +284,13 @@ class FakeWorker:
         if error := self._scenario.known.error:
             return self._refuse(job, error)
         return self._link.emit(Response(job.id, self._known.answer(body)))
+
+    def _measure(self, job: Job) -> None:
+        if any(isinstance(one.body, Generate | Warm) for one in list(self._jobs.values())):
+            return self._refuse(job, Refusal(code=ErrorCode.BUSY, message="something is computed"))
+        plan = self._scenario.speed
+        speed = Speed(device="cpu", bandwidth=plan.bandwidth, flops=plan.flops, seconds=0.1)
+        return self._link.emit(Response(job.id, speed))
 
     def _figures(self) -> Figures:
         cache = CacheFigures(

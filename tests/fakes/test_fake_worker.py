@@ -26,6 +26,7 @@ from stoker.ipc.messages import (
     Generate,
     Hello,
     Loaded,
+    Measure,
     Pin,
     Prefixes,
     Statistics,
@@ -47,6 +48,20 @@ def test_life_of_a_well_behaved_worker(start: Start) -> None:
     frames = daemon.ask(GENERATE)
     assert tokens_of(frames) == answer(GENERATE, 6)
     assert result_of(frames).reason == "length"
+
+
+def test_measures_when_idle(start: Start) -> None:
+    """It measures what the scenario says, and refuses while it answers."""
+    daemon = start({"speed": {"flops": 1e9}, "generate": {"prefill": {"seconds": 60, "steps": 1}}})
+    daemon.welcome()
+    speed = result_of(daemon.ask(Measure()))
+    daemon.send(Request(2, GENERATE))
+    daemon.until(Notification)
+    refusal = daemon.ask(Measure(), 3)[-1]
+
+    assert (speed.bandwidth, speed.flops) == (8e9, 1e9)
+    assert isinstance(refusal, ErrorResponse)
+    assert refusal.code == ErrorCode.BUSY
 
 
 def test_starts_fast(start: Start) -> None:

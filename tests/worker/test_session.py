@@ -38,6 +38,7 @@ from stoker.ipc.messages import (
     Hello,
     Id,
     Load,
+    Measure,
     Pin,
     Prefixes,
     Progress,
@@ -222,6 +223,7 @@ JOB_EXAMPLES: tuple[Job, ...] = (
     CacheList(),
     CacheVerify(),
     CacheClear(),
+    Measure(),
 )
 
 

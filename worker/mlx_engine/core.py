@@ -24,22 +24,26 @@ from ...ipc.messages import (
     KnownPrefix,
     Load,
     Loaded,
+    Measure,
     Noted,
     Pin,
     Prefixes,
     PrefixList,
     Progress,
+    Speed,
     Stage,
     Statistics,
     Warm,
 )
 from ..engine import Emit, Job
-from ..errors import InvalidRequest, NotLoaded, Unsupported
+from ..errors import Busy, InvalidRequest, NotLoaded, Unsupported
+from ..store_ahead import Ahead
 from .disk import Disk
 from .learner import Learner
-from .loading import LoadedModel, load
+from .loading import LoadedModel, load, name_of
 from .scheduling import Scheduler
 from .sources import Report
+from .speed import measured
 
 log = logging.getLogger(__name__)
 
@@ -96,10 +100,8 @@ class MlxCore:
                 self._emit(Response(request_id, self._loaded().count(prompt)))
             case Warm():
                 self._loaded().warm(request_id, body)
-            case Statistics():
-                self._emit(Response(request_id, self._figures()))
-            case Prefixes():
-                self._emit(Response(request_id, self._prefixes()))
+            case Statistics() | Prefixes() | Measure():
+                self._emit(Response(request_id, self._looked(body)))
             case Pin(name=name, pinned=pinned):
                 self._emit(Response(request_id, Noted(count=self._learning().pin(name, pinned=pinned))))
             case Forget(name=name):
@@ -113,6 +115,14 @@ class MlxCore:
             self._learner.close(seconds / 2)
         if self._disk is not None:
             self._disk.close(seconds / 2)
+
+    def _looked(self, body: Statistics | Prefixes | Measure) -> Figures | PrefixList | Speed:
+        match body:
+            case Statistics():
+                return self._figures()
+            case Prefixes():
+                return self._prefixes()
+        return self._speed()
 
     def _learning(self) -> Learner:
         self._loaded()
@@ -135,6 +145,11 @@ class MlxCore:
             raise Unsupported("no prefixes are kept on disk", remedy="set disk_cache_bytes over 0, and restart")
         return self._disk
 
+    def _speed(self) -> Speed:
+        if not self.idle:  # what computes beside it would be delayed, and would falsify it
+            raise Busy("the engine has something to compute, and measures beside nothing", remedy="try again later")
+        return measured()
+
     def _prefixes(self) -> PrefixList:
         cache = self._loaded().cache
         resident = {entry.name: entry.tokens for entry in cache.entries() if entry.name is not None}
@@ -155,11 +170,12 @@ class MlxCore:
     def _load(self, request_id: Id, body: Load, submitted: float) -> None:
         if self._scheduler is not None:
             raise InvalidRequest("a model is loaded already; another one needs another worker", field="model")
+        ahead = _ahead(body)
         loaded = load(body, self._reporter(request_id))
         self._state_dir = Path(body.state_dir) if body.state_dir is not None else None
         if body.learn and self._state_dir is not None:
             self._learner = Learner(self._state_dir, loaded, body.learn)
-        self._disk = _disk(body, loaded)
+        self._disk = _disk(body, loaded, ahead)
         self._scheduler = Scheduler(loaded, body, self._emit, self._learner, self._disk)
         seconds = time.perf_counter() - submitted
         log.info("loaded %s in %.2f s", loaded.name, seconds)
@@ -202,12 +218,18 @@ def memory_in_use() -> int:
     return max(int(psutil.Process().memory_info().rss), int(mx.get_active_memory()))
 
 
-def _disk(body: Load, loaded: LoadedModel) -> Disk | None:
+def _ahead(body: Load) -> Ahead | None:
+    if body.store_dir is None or not body.store_bytes:
+        return None
+    return Ahead(Path(body.store_dir), name_of(body.model), body.prefix_cache_bytes)
+
+
+def _disk(body: Load, loaded: LoadedModel, ahead: Ahead | None) -> Disk | None:
     """Without a disk the worker serves all the same."""
     if body.store_dir is None or not body.store_bytes:
         return None
     try:
-        return Disk(Path(body.store_dir), loaded, body.store_bytes)
+        return Disk(Path(body.store_dir), loaded, body.store_bytes, ahead=ahead)
     except OSError as error:
         log.warning("prefixes are not kept on disk: the model's files can't be read: %s", error)
         return None

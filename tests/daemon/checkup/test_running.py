@@ -7,14 +7,14 @@ import msgspec
 
 from stoker import __version__
 from stoker.daemon.checkup.running import findings
-from stoker.ipc.control_messages import Departure, StatusReport
+from stoker.ipc.control_messages import Departure, Rates, StatusReport
 from tests.fakes.fake_dispatch import FakeBackend
 
 
 def report(**fields: object) -> StatusReport:
     """A daemon that is ready and warm, with some fields set otherwise."""
     status = anyio.run(FakeBackend().status)
-    return msgspec.structs.replace(status, **{"version": __version__, **fields})
+    return msgspec.structs.replace(status, **{"version": __version__, "rates": Rates(), **fields})
 
 
 def test_no_daemon() -> None:
@@ -25,6 +25,16 @@ def test_no_daemon() -> None:
 def test_ready_daemon() -> None:
     """Ready and warm, in its own version: one good finding."""
     assert [(finding.level, finding.text) for finding in findings(report())] == [("ok", "ready, warm")]
+
+
+def test_rates_are_told() -> None:
+    """The model's own speed is told as far as it was measured: a warmup measures prefill alone."""
+    texts = [
+        next(findings(report(rates=rates))).text
+        for rates in (Rates(prompt_tps=1812.4), Rates(prompt_tps=88.0, generation_tps=21.25))
+    ]
+
+    assert texts == ["ready, warm; 1,812 prompt tokens/s", "ready, warm; 88 prompt, 21.2 generation tokens/s"]
 
 
 def test_failed_daemon() -> None:

@@ -8,12 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from stoker.daemon.checkup import engine
+from stoker.daemon.checkup import engine, speed
 from stoker.daemon.cli import service
+from stoker.daemon.steward import Refusal
+from stoker.ipc.control_messages import Measurement
+from stoker.ipc.errors import ErrorCode
+from stoker.launchd.job import Standing
 from tests.daemon.cli.test_service import FakeManager
 from tests.fakes.command_line import Run, Serve
 from tests.fakes.fake_steward import FakeSteward
 
+MEASURED = '{"device": "cpu", "bandwidth": 1e10, "flops": 6e10, "seconds": 0.5}'
 SEEN = '{"engine": {"mlx": "1", "mlx_lm": "2", "device": "cpu"}, "absent": true}'
 
 
@@ -21,6 +26,8 @@ SEEN = '{"engine": {"mlx": "1", "mlx_lm": "2", "device": "cpu"}, "absent": true}
 def healthy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A machine where nothing is wrong."""
     monkeypatch.setattr(engine, "COMMAND", (sys.executable, "-c", f"print('{SEEN}')"))
+    monkeypatch.setattr(speed, "COMMAND", (sys.executable, "-c", f"print('{MEASURED}')"))
+    monkeypatch.setattr(speed, "used_by_others", lambda: 0.0)
     monkeypatch.setattr(service, "manager", FakeManager)
     monkeypatch.setenv("STOKER_PORT", "0")
     for name in ("STATE", "LOG", "CACHE"):
@@ -33,8 +40,83 @@ def test_healthy(stoker: Run, healthy: None, serve: Serve) -> None:
     outcome = stoker("doctor")
 
     assert outcome.code == 0, outcome.out
-    assert "ok     daemon: ready, warm" in outcome.out
+    assert "ok     daemon: ready, warm; 812 prompt, 43.2 generation tokens/s" in outcome.out
+    assert "ok     speed: the service decodes at 80% of this shell's speed" in outcome.out
     assert "WRONG" not in outcome.out
+
+
+class Managed(FakeManager):
+    """A manager that runs the fake daemon."""
+
+    name = "systemd"
+
+    def standing(self) -> Standing:
+        """See `ServiceManager`."""
+        return Standing(installed=True, loaded=True, pid=4711, words="active (running)")
+
+
+@pytest.mark.parametrize(("manager", "remedy"), [(Managed, "CPUQuotaPerSecUSec"), (FakeManager, "ps -o ni -p 4711")])
+def test_throttled_service(
+    stoker: Run,
+    healthy: None,
+    serve: Serve,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    manager: type[FakeManager],
+    remedy: str,
+) -> None:
+    """A service that gets an eighth of the shell's speed is wrong, and the remedy is that of whoever runs it."""
+    monkeypatch.setattr(service, "manager", manager)
+    serve(FakeSteward(measured=Measurement(device="cpu", bandwidth=1.25e9, flops=3e10, seconds=0.5)))
+    outcome = stoker("doctor")
+
+    assert outcome.code == 1
+    assert "WRONG  speed: the service decodes at 12% of this shell's speed (1.2 of 10.0 GB/s)" in outcome.out
+    assert remedy in outcome.out.split("WRONG  speed")[1]
+
+
+class Busy(FakeSteward):
+    """A daemon whose worker has something to do."""
+
+    async def measure(self) -> Measurement:
+        """See `Steward`."""
+        raise Refusal("the engine has something to compute", "try again later", ErrorCode.BUSY)
+
+
+@pytest.mark.parametrize("steward", [Busy(), None], ids=["busy", "no daemon"])
+def test_what_can_not_be_compared_fails_nothing(
+    stoker: Run, healthy: None, serve: Serve, steward: FakeSteward | None
+) -> None:
+    """A service that is busy, or not there, is a note that says so, and no failure."""
+    if steward is not None:
+        serve(steward)
+    outcome = stoker("doctor")
+
+    assert outcome.code == 0, outcome.out
+    assert f"note   speed: {'the service can' if steward else 'no daemon runs'}" in outcome.out
+
+
+def test_shell_that_can_not_measure(
+    stoker: Run, healthy: None, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An mlx that can't be imported here is the finding of the engine, and of the speed only a note."""
+    monkeypatch.setattr(speed, "COMMAND", (sys.executable, "-c", "import sys; sys.exit(1)"))
+    serve(FakeSteward())
+
+    assert "note   speed: this shell can't be compared with the service: " in stoker("doctor").out
+
+
+def test_figures_in_json(stoker: Run, healthy: None, serve: Serve) -> None:
+    """For programs, the finding has what both measured, in bytes and operations per second."""
+    serve(FakeSteward())
+    findings = {each["subject"]: each for each in map(json.loads, stoker("doctor", "--json").out.splitlines())}
+
+    assert findings["speed"]["figures"] == {
+        "service_bandwidth": 8e9,
+        "service_flops": 6e10,
+        "shell_bandwidth": 1e10,
+        "shell_flops": 6e10,
+    }
 
 
 def test_something_is_wrong(stoker: Run, healthy: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,9 @@ class FakeDaemon:
         self.fault: Exception | None = None
         self.reread: Any = None
 
-    def __call__(self, settings: Settings, warnings: tuple[str, ...], *beside: Any, reread: Any) -> int:
+    def __call__(
+        self, settings: Settings, warnings: tuple[str, ...], *beside: Any, reread: Any, on_reload: Any
+    ) -> int:
         if self.fault:
             raise self.fault
         self.settings, self.warnings, self.reread = settings, warnings, reread

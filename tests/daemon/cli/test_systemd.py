@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import Any
 
@@ -10,10 +12,14 @@ import pytest
 
 from stoker.daemon.cli.systemd import EXTENSION, Telling
 from stoker.daemon.readiness import Board
+from stoker.ipc.control_messages import Readiness, ReloadStatus
 from stoker.launchd.notify import Notifier
 from tests.fakes.fake_steward import FAILED, LOADING, READY, changed
 
 pytestmark = pytest.mark.anyio
+
+APPLIED = ReloadStatus(at=1.0, outcome="applied", message="at once: aliases")
+REFUSED = ReloadStatus(at=1.0, outcome="refused", message="port = 'x' can't be used")
 
 
 class Heard(Notifier):
@@ -135,7 +141,89 @@ async def test_ready_is_not_lost(heard: Heard) -> None:
     assert len(heard.times("READY=1")) == 1
 
 
+@asynccontextmanager
+async def told(heard: Heard, first: Readiness) -> AsyncIterator[tuple[Telling, Board]]:
+    """A manager that has heard of the first snapshot, and only of what follows remembers."""
+    board, telling = Board(first), Telling(heard)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(telling, board)
+        await anyio.sleep(1)
+        heard.words.clear()
+        yield telling, board
+        tasks.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("became", [APPLIED, REFUSED], ids=lambda status: status.outcome)
+async def test_reload_begins_and_ends(heard: Heard, became: ReloadStatus) -> None:
+    """A reload is told with its time, and is over when it was applied, or refused; the status says which."""
+    async with told(heard, READY) as (telling, _):
+        telling.reloading(None)
+        telling.reloading(became)
+    reloading, time, ready, status = [word for _, word in heard.words]
+
+    assert (reloading, ready) == ("RELOADING=1", "READY=1")
+    assert time.startswith("MONOTONIC_USEC=")
+    assert status.startswith("STATUS=ready (generation 1), warm")
+    assert status.endswith(f"; reload {became.outcome}: {became.message}")
+
+
+async def test_reload_before_ready_ends_no_start(heard: Heard) -> None:
+    """READY=1 is said for the first ready alone, though reloads began, or ended, before it."""
+    async with told(heard, LOADING) as (telling, board):
+        telling.reloading(None)
+        telling.reloading(APPLIED)
+        telling.reloading(None)
+        await anyio.sleep(9)
+        board.publish(READY)
+        await anyio.sleep(1)
+        telling.reloading(REFUSED)
+
+    assert heard.times("RELOADING=1") == []
+    assert [round(at) for at in heard.times("READY=1")] == [round(heard.times("STATUS=ready")[0])]
+
+
+async def test_burst_of_reloads_ends_as_ready(heard: Heard) -> None:
+    """However many reloads follow one another, each that was told to begin is told to end, before the next."""
+    async with told(heard, READY) as (telling, _):
+        for became in (APPLIED, REFUSED) * 10:
+            telling.reloading(None)
+            telling.reloading(became)
+    words = [word for _, word in heard.words if word in {"RELOADING=1", "READY=1"}]
+
+    assert words == ["RELOADING=1", "READY=1"] * 20
+
+
+async def test_end_of_a_reload_is_not_lost(heard: Heard) -> None:
+    """A manager that is too busy to hear a reload's end hears it later, once; if it heard no beginning, nothing."""
+    async with told(heard, READY) as (telling, _):
+        telling.reloading(None)
+        heard.busy = True
+        telling.reloading(REFUSED)
+        telling.reloading(None)
+        telling.reloading(APPLIED)
+        heard.busy = False
+        await anyio.sleep(60)
+
+    assert len(heard.times("RELOADING=1")) == len(heard.times("READY=1")) == 1
+
+
+async def test_stopping_is_final(heard: Heard) -> None:
+    """A reload that runs into the stop takes nothing of it back."""
+    async with told(heard, READY) as (telling, board):
+        telling.reloading(None)
+        board.publish(changed(READY, phase="stopping", ready=False, expected=False))
+        await anyio.sleep(1)
+        telling.reloading(APPLIED)
+        telling.reloading(None)
+        telling.reloading(APPLIED)
+
+    assert [word for _, word in heard.words if word in {"RELOADING=1", "READY=1"}] == ["RELOADING=1"]
+
+
 async def test_without_a_manager() -> None:
     """Where nobody listens, nothing is done at all."""
     with anyio.fail_after(5):
-        await Telling(Notifier(None))(Board(READY))
+        telling = Telling(Notifier(None))
+        await telling(Board(READY))
+        telling.reloading(None)
+        telling.reloading(APPLIED)

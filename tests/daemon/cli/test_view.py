@@ -9,7 +9,7 @@ from rich.console import Console
 
 from stoker.daemon.cli import view
 from stoker.daemon.readiness import Board
-from stoker.ipc.control_messages import Departure, ReloadStatus, StatusReport, SuccessorStatus
+from stoker.ipc.control_messages import Departure, Rates, ReloadStatus, StatusReport, SuccessorStatus
 from tests.fakes.fake_steward import READY, FakeSteward, changed
 
 
@@ -64,6 +64,18 @@ def test_reload_and_successor_are_shown() -> None:
 
     assert "refused: port = 'x' can't be used" in drawn(status)
     assert "generation 4, warming" in drawn(status)
+
+
+def test_speeds_that_are_not_known_are_no_zeros() -> None:
+    """A worker that has only restored its prefixes has no speed yet; one that computed them has that of prefill."""
+
+    def row(rates: Rates) -> str:
+        lines = drawn(msgspec.structs.replace(report(FakeSteward()), rates=rates)).splitlines()
+        return next(line.strip() for line in lines if line.startswith("tokens/s"))
+
+    assert row(Rates()).endswith("none measured since this worker's start")
+    assert row(Rates(prompt_tps=812.0)).split() == ["tokens/s", "812", "prompt"]
+    assert row(Rates(prompt_tps=812.0, generation_tps=43.2)).endswith("812 prompt, 43.2 generation")
 
 
 def test_a_live_view_replaces_the_table(monkeypatch: pytest.MonkeyPatch) -> None:

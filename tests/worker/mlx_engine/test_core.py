@@ -6,11 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from stoker.ipc.errors import ErrorCode
 from stoker.ipc.framing import Frame, Response
-from stoker.ipc.messages import Figures, Load, Progress, Statistics, Warm
+from stoker.ipc.messages import Figures, Load, Measure, Progress, Speed, Statistics, Warm, WarmPrefix
 from stoker.worker.errors import NotLoaded
 from stoker.worker.mlx_engine.core import MlxCore, memory_in_use
 from tests.fakes.driven_core import DrivenCore, ask
+
+LONG = WarmPrefix(name="long", system="word " * 200)
+FAST = Speed(device="cpu", bandwidth=8e9, flops=6e10, seconds=0.5)
 
 
 @pytest.mark.parametrize("body", [ask("x"), Warm(prefixes=())], ids=["generate", "warm"])
@@ -60,6 +64,59 @@ def test_figures_follow_the_work(tiny_llama: Path) -> None:
     assert figures.prompt_tps > 0
     assert figures.generation_tps > 0
     assert figures.memory_bytes > 10_000_000
+
+
+def test_warmup_alone_tells_the_speed_of_prefill(tiny_llama: Path) -> None:
+    """After a warmup that computed a prefix, the speed of prefill is known before any request has come."""
+    core = DrivenCore(tiny_llama)
+    core.warm(LONG)
+    figures = core.answer(core.submit(Statistics())).result
+
+    assert figures.prompt_tps > 0
+    assert figures.generation_tps == 0
+
+
+@pytest.fixture
+def measurements(monkeypatch: pytest.MonkeyPatch) -> list[Speed]:
+    """How often was measured, in no time."""
+    done: list[Speed] = []
+
+    def measured() -> Speed:
+        done.append(FAST)
+        return FAST
+
+    monkeypatch.setattr("stoker.worker.mlx_engine.core.measured", measured)
+    return done
+
+
+def test_idle_engine_measures(tiny_llama: Path, measurements: list[Speed]) -> None:
+    """An engine with nothing to compute measures at once, with a model and without."""
+    core = DrivenCore(tiny_llama)
+    frames: list[Frame] = []
+    MlxCore(frames.append).handle(1, Measure(), 0.0)
+
+    assert core.answer(core.submit(Measure())).result == FAST
+    assert frames == [Response(1, FAST)]
+
+
+@pytest.mark.parametrize("work", ["a prompt", "an answer", "a warmup", "the rest of a warmup"])
+def test_engine_with_work_measures_nothing(tiny_llama: Path, measurements: list[Speed], work: str) -> None:
+    """While anything is to be computed, a measurement is refused at once and holds nobody up; later it can be had."""
+    core = DrivenCore(tiny_llama, chunk_seconds=0.001)
+    if work.endswith("warmup"):
+        job = core.submit(Warm(prefixes=(LONG,), finish=True))
+        core.core.turn()
+        if work.startswith("the rest"):
+            core.core.cancel(job)
+    else:
+        job = core.submit(ask("x" * 40, 5))
+        if work == "an answer":
+            core.turn_until(lambda: bool(core.answer(job).tokens))
+    refused = core.answer(core.submit(Measure())).error
+    core.turn_until(lambda: core.core.idle)
+
+    assert (refused.code, refused.data.retryable, measurements) == (ErrorCode.BUSY, True, [])
+    assert core.answer(core.submit(Measure())).result == FAST
 
 
 def test_download_reports_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
