@@ -1,6 +1,6 @@
 # The verbs; each is also a CI job (.ci/run). All that a fresh machine needs: git, make, Python 3.11+ with venv.
 # uv is used when it is there. PYTHON=python3.13 chooses another interpreter, ARGS passes arguments on. BENCH is the
-# name of a benchmark: warmth, serving, chaos, daemon_cost, gateway_ceiling.
+# name of a benchmark: warmth, serving, chaos, daemon_cost, gateway_ceiling, page.
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -57,7 +57,7 @@ $(BIN)/python:
 ifdef UV
 	@$(UV) venv --quiet --python $(PYTHON) $(VENV)
 else
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "Python's venv is missing; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 endif
 
 $(VENV)/.installed: requirements/run.lock requirements/model.lock pyproject.toml | $(BIN)/python

@@ -56,6 +56,7 @@ def smoke(stoker: Path, home: Path) -> None:
         assert ready["ready"] is True, ready
         assert "Paris" in ask("chat", "What is the capital of France?")
         assert json.loads(ask("status", "--json"))["requests"]["served"] == 1
+        assert "tokens/s" in ask("bench", "--tokens", "100", "--repeats", "1")
         ask("stop")
         assert daemon.wait(timeout=30) == 0
     finally:

@@ -47,8 +47,8 @@ RESULTS = Path(__file__).parent / "results"
 
 EXAMPLES = """\
 examples:
-  make bench                                   everything; about 24 minutes on two cores, keep them quiet
-  make bench ARGS="--quick --no-peer"          does it work? half a minute; not to be quoted
+  make bench                                   everything; about 50 minutes on two cores, keep them quiet
+  make bench ARGS="--quick --no-peer"          does it work? a minute; not to be quoted
   make bench ARGS="--only warmth --sizes 4000 --repeats 1"
   make bench ARGS="--only warmth --no-agent --sizes 500,2000 --no-peer"
   make bench ARGS="--markdown /tmp/tables.md --plot docs/images/warmth.svg"  for docs/benchmarks.md

@@ -99,7 +99,7 @@ def stoker_trial(subject: Subject, url: str, system: str, others: int) -> Trial:
 
 
 def agent_trial(subject: Subject, url: str, system: str, others: int, tools: agent.Tools) -> AgentTrial:
-    """The same with tools; and while it is warm, the same request to the other API."""
+    """The same with tools; then, restored, another user's question with both to the other API."""
     one = after_cold(subject, url, system, ask(url, system, USERS[0], tools=tools), others=others, tools=tools)
     messages = _in_messages(url, system, tools)
     subject.forget_learned()
@@ -173,7 +173,6 @@ class Findings(findings.Findings):
 
     def row(self) -> tuple[str, ...]:
         """Of the table."""
-        found = sorted({cached for cached, _ in self.reused_warm})
         return (
             f"{self.server}, {self.size} tokens",
             f"{self.prompt.median:.0f}",
@@ -182,7 +181,7 @@ class Findings(findings.Findings):
             str(self.warm),
             str(Ratio.of(self.cold, self.first_warm)),
             str(Ratio.of(self.cold, self.warm)),
-            f"{_range(found)} of {self.trials[-1].prefix.tokens}",
+            findings.worst(self.reused_warm),
             "yes" if self.identical_warm else "NO",
         )
 
@@ -206,7 +205,7 @@ class Findings(findings.Findings):
         if not asked:
             return ()
         whole = sum(trial.messages == trial.prefix.tokens for trial in asked)
-        promise = f"{self.what}: the same request to /v1/messages reuses the whole shared prefix"
+        promise = f"{self.what}: a request to /v1/messages with the same prompt and tools reuses all of both"
         return (Check(promise, f"{whole} of {len(asked)}", whole == len(asked)),)
 
     def _agent_targets(self) -> tuple[Check, ...]:
@@ -218,7 +217,7 @@ class Findings(findings.Findings):
     def _target(self) -> tuple[Check, ...]:
         if self.prompt.median < AT_TOKENS:
             return ()
-        return (_sooner(f"{self.size} tokens: the first warm request", self.cold, self.first_warm, SOONER),)
+        return (_sooner(f"{self.what}: the first warm request", self.cold, self.first_warm, SOONER),)
 
 
 def _sooner(who: str, cold: Series, series: Series, times: float) -> Check:

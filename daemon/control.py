@@ -35,7 +35,7 @@ from ..ipc.control_requests import (
     WarmPin,
     Watch,
 )
-from ..ipc.errors import ErrorCode, ErrorData
+from ..ipc.errors import RETRYABLE, ErrorCode, ErrorData
 from ..ipc.framing import Dialect, ErrorResponse, Frame, Malformed, Notification, ProtocolError, Request, Response
 from ..ipc.messages import PROTOCOL_VERSION, Body, CacheClear, CacheList, CacheVerify, Id, Measure
 from ..ipc.peer import Peer, peer
@@ -209,7 +209,7 @@ class _Connection:
         except ChannelClosed:
             raise
         except Refusal as error:
-            data = ErrorData(remedy=error.remedy)
+            data = ErrorData(retryable=error.code in RETRYABLE, remedy=error.remedy)
             await self._channel.send(ErrorResponse(request.id, error.code, error.message, data))
         except Exception:
             # A fault in one answer must not take the daemon, and its worker, down: the log has it whole.

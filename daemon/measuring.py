@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import anyio
+
 from ..ipc.control_messages import Measurement
 from ..ipc.errors import ErrorCode
 from ..ipc.messages import Measure, Speed
@@ -40,6 +42,10 @@ class Gauge:
             raise Refusal(f"generation {coming.generation} is being prepared", LATER, ErrorCode.BUSY)
         self._measuring = True
         try:
-            return Measurement.of(await ask_ready(self._board, self._serving, Measure(), Speed))
+            with anyio.CancelScope(
+                shield=True
+            ):  # a client that leaves calls nothing off; the answer has its deadline
+                speed = await ask_ready(self._board, self._serving, Measure(), Speed)
+            return Measurement.of(speed)
         finally:
             self._measuring = False

@@ -31,7 +31,7 @@ ReloadListener: TypeAlias = Callable[[ReloadStatus | None], None]
 
 READ_TIMEOUT = 10.0
 """Seconds for the configuration to be read. A file can hang (on a network, or as a pipe), but whoever asked for the
-reload waits for its end, and a signal to stop waits behind it."""
+reload waits for its end."""
 
 log = structlog.get_logger("stoker.daemon")
 
@@ -123,6 +123,18 @@ class Reloader:
         self.status: ReloadStatus | None = None
         self.warnings: tuple[str, ...] | None = None
         self._listeners: list[ReloadListener] = []
+        self._asked = anyio.Event()
+
+    def ask(self) -> None:
+        """Have the configuration read again; asked again meanwhile, it is once more, however often that was."""
+        self._asked.set()
+
+    async def keep(self) -> None:
+        """Reload whenever it was asked for, until cancelled."""
+        while True:
+            await self._asked.wait()
+            self._asked = anyio.Event()
+            await self.reload()
 
     def listen(self, listener: ReloadListener) -> None:
         """Have each reload's beginning and end told, for good."""

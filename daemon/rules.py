@@ -6,10 +6,11 @@ are those of the way up, to ready and rewarmed; `rules_of_stopping` and `rules_o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, TypeAlias
 
+from ..ipc.messages import PrefixReport
 from .effects import AbandonWarmup, Effect, LoadModel, RefuseRewarm, Spawn, Warm
 from .lifecycle import (
     DeadlinePassed,
@@ -155,7 +156,7 @@ def refuse_rewarm(state: State, event: Rewarm, _: float, __: Policy) -> Step:
 def finish_rewarm(state: State, event: WarmupEnded, _: float, __: Policy) -> Step:
     """A rewarm that failed takes no warmth away; the late report of an abandoned warmup adds its prefixes."""
     if event.ticket == 0:
-        return replace(state, warmup=replace(state.warmup, prefixes=event.prefixes)), ()
+        return _reported(state, (*event.prefixes, *state.warmup.prefixes)), ()
     if event.ticket != state.rewarming:
         return state, ()
     done = replace(state, rewarming=0, deadline=None)
@@ -170,12 +171,18 @@ def warmed_later(state: State, event: WarmedLater, _: float, __: Policy) -> Step
     The outcome stays what it was: how the warmup ended is history, whether the worker is warm is not. What is learned
     may be missing, as in a warmup that succeeds.
     """
-    reports = {report.name: report for report in (*state.warmup.prefixes, *event.prefixes)}
-    warmup = replace(state.warmup, prefixes=tuple(reports.values()))
-    whole = all(report.optional or 0 < report.tokens == report.tokens_warm for report in warmup.prefixes)
-    if warmup.outcome is Outcome.ABANDONED and whole:
-        return replace(state, warmup=warmup, warm=True, reason=None), ()
-    return replace(state, warmup=warmup), ()
+    if not state.warmup.prefixes:
+        # It has overtaken the warmup's own report, which may yet tell of prefixes that can't be computed.
+        return replace(state, warmup=replace(state.warmup, prefixes=event.prefixes)), ()
+    return _reported(state, (*state.warmup.prefixes, *event.prefixes)), ()
+
+
+def _reported(state: State, reports: Iterable[PrefixReport]) -> State:
+    """What is known of an abandoned warmup's prefixes, the latest of each name last: whole they may be by now."""
+    prefixes = tuple({report.name: report for report in reports}.values())
+    done = replace(state, warmup=replace(state.warmup, prefixes=prefixes))
+    whole = all(one.optional or (one.tokens_warm == one.tokens and not one.failed) for one in prefixes)
+    return replace(done, warm=True, reason=None) if whole and state.warmup.outcome is Outcome.ABANDONED else done
 
 
 def abandon_rewarm(state: State, _: DeadlinePassed, __: float, ___: Policy) -> Step:

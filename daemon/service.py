@@ -71,7 +71,7 @@ Reader: TypeAlias = Callable[[Board], Coroutine[Any, Any, None]]
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
-WORKER_COMMAND = (sys.executable, "-m", "stoker.worker")
+WORKER_COMMAND = (sys.executable, "-P", "-m", "stoker.worker")
 
 log = structlog.get_logger("stoker.service")
 
@@ -167,6 +167,7 @@ class Service:
                 async with anyio.create_task_group() as outer:
                     outer.start_soon(ControlServer(self).serve, listener, control)
                     outer.start_soon(self._obey, received)
+                    outer.start_soon(self.reloader.keep)
                     outer.start_soon(self._attention.keep)
                     outer.start_soon(
                         watch_memory, self._serving, lambda: derived.ceiling(self._settings), self._recycle
@@ -209,7 +210,7 @@ class Service:
         """TERM and INT stop; said again, running requests are not waited for. HUP reads the configuration again."""
         async for number in received:
             if number == signal.SIGHUP:
-                await self.reloader.reload()
+                self.reloader.ask()
             else:
                 self.supervisor.stop()
 

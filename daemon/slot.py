@@ -42,8 +42,8 @@ class Slot:
         state: State | None = None,
     ) -> None:
         self.make_life = make_life
-        self.proven = make_life
-        """What made the last worker that was ready; before the first one, what makes that."""
+        self.proven: MakeLife | None = None
+        """What made the last worker that was ready; None before the first one."""
         self.state = state or State()
         self.life: Life | None = None
         self._post = post

@@ -54,12 +54,12 @@ class Wish:
 class Wanted:
     """A replacement is wanted; `beside` if there is room for two, and somebody to serve meanwhile.
 
-    `served` if the current worker is ready: then one that is made like it will be, too.
+    `proven` if a worker of this slot has been ready: then there is a way of making one to go back to.
     """
 
     wish: Wish
     beside: bool
-    served: bool = False
+    proven: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class TrialPassed:
 
 @dataclass(frozen=True, slots=True)
 class TrialFailed:
-    """The slot has given up on the worker that was made otherwise; `why`."""
+    """The worker that was made otherwise died before it was ready; `why`."""
 
     why: str
 
@@ -188,7 +188,7 @@ class Rule:
 
 def _begin(state: Succession, event: Wanted) -> Decision:
     if not event.beside:
-        otherwise = event.wish.changed is not None and event.served
+        otherwise = event.wish.changed is not None and event.proven
         stage = Stage.TRYING if otherwise else Stage.SETTLED
         return replace(state, stage=stage, failure=None), (InPlace(event.wish),)
     return replace(state, stage=Stage.PREPARING, present=event.wish, failure=None), (Raise(event.wish),)

@@ -262,7 +262,7 @@ class Supervisor:
         current = self._current
         served = is_serving(current.state) and current.life is not None and current.state.wanted
         beside = served and current.life is not None and self._room(current.life)
-        return Wanted(wish, beside=beside, served=served)
+        return Wanted(wish, beside=beside, proven=current.proven is not None)
 
     def _noticed(self, slot: Slot) -> SuccessionEvent | None:
         """What a slot's new state means for the succession."""
@@ -280,8 +280,9 @@ class Supervisor:
         return None
 
     def _tried(self) -> SuccessionEvent | None:
+        """A trial has one try, as beside; but that nothing can be spawned for want of memory is not its fault."""
         state = self._current.state
-        if state.phase is Phase.FAILED:
+        if state.phase is Phase.FAILED or (state.phase is Phase.BACKOFF and not state.departures[-1].transient):
             return TrialFailed(state.reason or "it did not become ready")
         return TrialPassed() if is_serving(state) else None
 
@@ -310,8 +311,8 @@ class Supervisor:
             case AskAgain(wish=wish):
                 self._put(None, wish)
             case GoBack():
-                self._current.make_life = self._current.proven
-                self._advance(self._current, Start(), tasks)
+                self._current.make_life = self._current.proven or self._current.make_life
+                self._advance(self._current, Restart(), tasks)
 
     def _raise_heir(self, wish: Wish, tasks: TaskGroup) -> None:
         taken = max(self._current.state.generation, self._current.state.taken)

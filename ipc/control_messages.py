@@ -40,6 +40,7 @@ class PrefixStatus(Document, frozen=True, kw_only=True):
     seconds: float
     note: str | None = None
     optional: bool = False
+    failed: bool = False
 
     @classmethod
     def of(cls, report: PrefixReport) -> PrefixStatus:

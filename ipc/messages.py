@@ -292,6 +292,8 @@ class PrefixReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     note: str | None = None
     optional: bool = False
     """A warmup succeeds without it: it was learned, not configured."""
+    failed: bool = False
+    """It can't be computed; the note says why."""
 
 
 class Warmed(Result, frozen=True, kw_only=True):

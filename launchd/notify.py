@@ -51,7 +51,7 @@ class Notifier:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | getattr(socket, "SOCK_CLOEXEC", 0)) as sender:
             sender.settimeout(0)
             try:
-                sender.sendto("\n".join(words).encode(), self._address)
+                sender.sendto("\n".join(words).encode(errors="replace"), self._address)
             except OSError:
                 return False  # it is gone, or does not read now; the caller knows whether that matters
         return True

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -18,12 +19,16 @@ from .store_files import Folder, sha256
 
 log = logging.getLogger(__name__)
 
-Proof: TypeAlias = tuple[str, tuple[int, ...]]
-"""A data file's checksum, and what the system says of the file that had it; a write changes at least a time."""
+Proof: TypeAlias = tuple[float, str, tuple[int, ...]]
+"""When a data file had been compared, its checksum, and what the system says of the file: a write changes a time of
+it, unless it follows the comparison within the clock's tick of some milliseconds, as it could in any case."""
+
+GOOD_SECONDS = 300.0
+"""For which a comparison is good: loading and warming take no longer, and what is older is compared again."""
 
 
 class Ahead:
-    """Comparisons that were begun before anybody asked. Each is good for one use, so that what is old proves nothing.
+    """Comparisons that were begun before anybody asked. Each is good for one use, and not for long.
 
     Args:
         folder: The store's.
@@ -42,7 +47,10 @@ class Ahead:
         comparison = self._proofs.pop(manifest.key, None)
         if comparison is None or comparison.cancel():
             return False  # its turn has not come: whoever asks is quicker
-        return comparison.result() == (manifest.sha256, _stamp(descriptor))
+        proof = comparison.result()
+        if proof is None or time.monotonic() - proof[0] > GOOD_SECONDS:
+            return False
+        return proof[1:] == (manifest.sha256, _stamp(descriptor))
 
     def _begin(self, model: str, most_bytes: int) -> None:
         try:
@@ -71,7 +79,7 @@ class Ahead:
         try:
             before = _stamp(descriptor)
             digest = sha256(descriptor)
-            return (digest, before) if _stamp(descriptor) == before else None
+            return (time.monotonic(), digest, before) if _stamp(descriptor) == before else None
         except OSError:
             return None
         finally:

@@ -39,13 +39,13 @@ class Reader:
         raw, manifest = self._manifest(key)
         if reason := identity.difference(manifest.model, manifest.identity):
             raise Unusable(reason)
-        return manifest, self._compared(manifest, raw)
+        return manifest, self._compared(manifest, raw, self._ahead)
 
     def prove(self, entry: Entry) -> None:
         """Read and compare an entry, whatever it is bound to. Raises as `opened` does."""
         if entry.foreign != OTHER_FORMAT:  # of that only the version that wrote it can tell
             raw, manifest = self._manifest(entry.key)
-            os.close(self._compared(manifest, raw))
+            os.close(self._compared(manifest, raw, None))  # whoever asks wants it read now
 
     def _manifest(self, key: str) -> tuple[bytes, Manifest]:
         try:
@@ -56,7 +56,7 @@ class Reader:
         except OtherFormat:
             raise Unusable(OTHER_FORMAT) from None
 
-    def _compared(self, manifest: Manifest, raw: bytes) -> int:
+    def _compared(self, manifest: Manifest, raw: bytes, ahead: Ahead | None) -> int:
         """A descriptor of the data file that the manifest describes.
 
         Data that doesn't fit is no damage where the manifest has gone or changed meanwhile: then another worker
@@ -65,7 +65,7 @@ class Reader:
         fault: str | None
         try:
             descriptor = self._folder.open(f"{manifest.key}.safetensors")
-            fault = self._fault(descriptor, manifest)
+            fault = _fault(descriptor, manifest, ahead)
         except FileNotFoundError:
             fault = "the data file is missing"
         except OSError as error:
@@ -78,24 +78,22 @@ class Reader:
             same = False
         raise Damaged(fault) if same else Unusable(GONE)
 
-    def _fault(self, descriptor: int, manifest: Manifest) -> str | None:
-        """What is wrong with a data file; closes the descriptor if anything is."""
-        fault = None
-        try:
-            size = os.fstat(descriptor).st_size
-            if size != manifest.size:
-                fault = f"the data file has {size} bytes, not {manifest.size}"
-            elif not self._is_right(descriptor, manifest):
-                fault = "the data file's checksum doesn't fit"
-        except OSError as error:
-            fault = _unreadable(error)
-        if fault:
-            os.close(descriptor)
-        return fault
 
-    def _is_right(self, descriptor: int, manifest: Manifest) -> bool:
-        proven = self._ahead is not None and self._ahead.proves(manifest, descriptor)
-        return proven or sha256(descriptor) == manifest.sha256
+def _fault(descriptor: int, manifest: Manifest, ahead: Ahead | None) -> str | None:
+    """What is wrong with a data file; closes the descriptor if anything is."""
+    fault = None
+    try:
+        size = os.fstat(descriptor).st_size
+        proven = ahead is not None and ahead.proves(manifest, descriptor)
+        if size != manifest.size:
+            fault = f"the data file has {size} bytes, not {manifest.size}"
+        elif not proven and sha256(descriptor) != manifest.sha256:
+            fault = "the data file's checksum doesn't fit"
+    except OSError as error:
+        fault = _unreadable(error)
+    if fault:
+        os.close(descriptor)
+    return fault
 
 
 def _unreadable(error: OSError) -> str:

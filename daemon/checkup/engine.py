@@ -14,7 +14,7 @@ from ..environment import find_openblas, worker_environment
 from ..settings import Settings
 from .finding import Finding, gib, note, ok, wrong
 
-COMMAND = (sys.executable, "-m", "stoker.worker.checkup")
+COMMAND = (sys.executable, "-P", "-m", "stoker.worker.checkup")
 TIMEOUT = 120.0
 """Seconds: importing takes one or two, and minutes from a slow disk."""
 

@@ -21,7 +21,7 @@ from ...ipc.control_messages import Measurement, StatusReport
 from ..environment import find_openblas, worker_environment
 from .finding import Finding, note, ok, wrong
 
-COMMAND = (sys.executable, "-m", "stoker.worker.measure")
+COMMAND = (sys.executable, "-P", "-m", "stoker.worker.measure")
 TIMEOUT = 60.0
 """Seconds for the shell's part, which takes one: importing mlx from a slow disk may take many."""
 

@@ -46,7 +46,7 @@ def bench(
     """
     from .measure import Wanted, picture, planned, run  # noqa: PLC0415 - imports rich, and what only this command needs
 
-    wanted = Wanted(planned(tokens, repeats), picture(plot) if plot is not None else None, json)
+    wanted = Wanted(planned(tokens, repeats), picture(plot) if plot is not None else None, json, model, config)
     settings, warnings = load_settings({"model": model}, os.environ, config)
     for warning in warnings:
         complain(f"warning: {warning}")

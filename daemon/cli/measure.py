@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 import time
@@ -68,11 +69,16 @@ class Wanted:
     plan: Plan
     plot: Path | None = None
     json: bool = False
+    model: str | None = None
+    config: Path | None = None
 
     @property
     def command(self) -> str:
         """What to type to measure the same again."""
-        return f"stoker bench --tokens {','.join(map(str, self.plan.sizes))} --repeats {self.plan.repeats}"
+        plan = ["--tokens", ",".join(map(str, self.plan.sizes)), "--repeats", str(self.plan.repeats)]
+        model = ["--model", self.model] if self.model is not None else []
+        config = ["--config", str(self.config)] if self.config is not None else []
+        return shlex.join(["stoker", "bench", *plan, *model, *config])
 
 
 # -- what can be refused before anything is measured ---------------------------------------------------------
@@ -95,7 +101,8 @@ def picture(text: str) -> Path:
     """
     path = _allowed("--plot", options.picture, text)
     if find_spec("matplotlib") is None:
-        raise Failure("--plot needs matplotlib, which is not installed; run: pip install 'stoker[plot]'")
+        install = shlex.join([sys.executable, "-m", "pip", "install", "matplotlib"])
+        raise Failure(f"--plot needs matplotlib, which is not installed; run: {install}")
     try:
         existed = path.exists()
         path.open("ab").close()
@@ -244,7 +251,7 @@ def _facts(settings: Settings, *, beside: bool) -> Json:
         "machine": machine(find_openblas()),
         "versions": versions(),
         "model": name,
-        "settings": SETTINGS,
+        "settings": carried(settings) | SETTINGS,
         "notes": [f"model: {printable(name)}", *([service] if beside else [])],
     }
 

@@ -86,6 +86,6 @@ def test_an_agent_s_request_is_to_be_a_hundred_times_sooner() -> None:
 def test_a_request_in_the_other_form_that_misses_the_prefix_is_wrong() -> None:
     """The Anthropic form of the same request must reuse as much; where there is no such API nothing is said."""
     assert failed(Findings(4000, [agent_s(messages=5999)], NAME)) == [
-        "4000 tokens and tools: the same request to /v1/messages reuses the whole shared prefix"
+        "4000 tokens and tools: a request to /v1/messages with the same prompt and tools reuses all of both"
     ]
     assert failed(Findings(4000, [agent_s(messages=None)], NAME)) == []

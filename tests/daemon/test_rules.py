@@ -94,7 +94,8 @@ def test_idle_time_makes_it_warm_after_all() -> None:
     ("missing", "warm"),
     [
         (changed(LONG, name="other"), False),
-        (changed(LONG, name="faulty", tokens=0, tokens_warm=0), False),
+        (changed(LONG, name="faulty", tokens=0, tokens_warm=0, failed=True), False),
+        (changed(LONG, name="nothing shared", tokens=0, tokens_warm=0), True),
         (changed(LONG, name="learned-1a2b3c4d", optional=True), True),
     ],
 )
@@ -105,6 +106,27 @@ def test_warm_after_all_is_everything_configured(missing: PrefixReport, warm: bo
     story.tell(WarmedLater(1, (LONG_AND_WHOLE,)))
 
     assert story.state.warm is warm
+
+
+def test_warm_when_the_late_report_says_so() -> None:
+    """A warmup that was whole just when it was given up leaves a warm worker: nobody will tell later."""
+    story = _abandoned(WHOLE, LONG_AND_WHOLE)
+
+    assert (story.state.warm, story.state.reason) == (True, None)
+
+
+@pytest.mark.parametrize(("other", "warm"), [(WHOLE, True), (changed(PREFIX, failed=True), False)])
+def test_news_that_overtake_the_late_report_wait_for_it(other: PrefixReport, warm: bool) -> None:
+    """What idle time finished may be told before the report of what it had left: only both together decide."""
+    story = Story().up_to(Phase.WARMING)
+    story.until_deadline()
+
+    story.tell(WarmedLater(1, (LONG_AND_WHOLE,)))
+    assert not story.state.warm
+    story.tell(WarmupEnded(1, Outcome.ABANDONED, prefixes=(other, LONG)))
+
+    assert story.state.warm is warm
+    assert story.state.warmup.prefixes == (other, LONG_AND_WHOLE)
 
 
 @pytest.mark.parametrize(("outcome", "warm"), [(Outcome.SUCCEEDED, True), (Outcome.FAILED, False)])

@@ -88,7 +88,7 @@ def test_in_place_where_there_is_no_room() -> None:
 
 def test_back_to_what_served() -> None:
     """A worker made otherwise, in place, that comes to nothing is followed by one as before; the failure is told."""
-    wanted = Wanted(OTHERWISE, beside=False, served=True)
+    wanted = Wanted(OTHERWISE, beside=False, proven=True)
     state, done = after(wanted, TrialFailed("no such model"))
 
     assert done == [InPlace(OTHERWISE), GoBack()]
@@ -98,16 +98,16 @@ def test_back_to_what_served() -> None:
 
 def test_wish_during_a_trial() -> None:
     """Another wish meanwhile is tried in the same place, and what there is to go back to stays."""
-    wanted = Wanted(OTHERWISE, beside=False, served=True)
+    wanted = Wanted(OTHERWISE, beside=False, proven=True)
     _, done = after(wanted, Wanted(SECOND, beside=False), TrialFailed("no such model"))
 
     assert done == [InPlace(OTHERWISE), InPlace(SECOND), GoBack()]
 
 
-@pytest.mark.parametrize(("wish", "served"), [(Wish(changed="otherwise"), False), (Wish(), True)])
-def test_nothing_to_go_back_to(wish: Wish, served: bool) -> None:
-    """Where nobody had served, or the new worker is made like the old one, what fails has failed."""
-    assert after(Wanted(wish, beside=False, served=served), TrialFailed("no")) == (Succession(), [InPlace(wish)])
+@pytest.mark.parametrize(("wish", "proven"), [(Wish(changed="otherwise"), False), (Wish(), True)])
+def test_nothing_to_go_back_to(wish: Wish, proven: bool) -> None:
+    """Where no worker was ever ready, or the new one is made like the old one, what fails has failed."""
+    assert after(Wanted(wish, beside=False, proven=proven), TrialFailed("no")) == (Succession(), [InPlace(wish)])
 
 
 def test_heir_that_fails_changes_nothing() -> None:
@@ -147,7 +147,7 @@ WHATEVER = st.sampled_from(
     [
         Wanted(FIRST, beside=True),
         Wanted(SECOND, beside=False),
-        Wanted(OTHERWISE, beside=False, served=True),
+        Wanted(OTHERWISE, beside=False, proven=True),
         HeirReady(),
         HeirGone("it died"),
         CurrentGone(),

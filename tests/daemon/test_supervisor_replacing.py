@@ -256,7 +256,8 @@ REFUSED = Course(load_failed="no such model", fatal=True)
     ("courses", "why"),
     [
         pytest.param((GOOD, REFUSED, GOOD), "no such model", id="refused model"),
-        pytest.param((GOOD, *[Course(dies=0.5, cause="crashed")] * 6, GOOD), "crashed", id="crash loop"),
+        pytest.param((GOOD, Course(dies=0.5, cause="crashed"), GOOD), "crashed", id="crash"),
+        pytest.param((GOOD, Course(load=(NEVER,)), GOOD), "no progress", id="hung load"),
     ],
 )
 async def test_in_place_goes_back_to_what_served(courses: tuple[Course, ...], why: str) -> None:
@@ -281,16 +282,36 @@ async def test_in_place_goes_back_to_what_served(courses: tuple[Course, ...], wh
 
 
 async def test_in_place_has_nothing_to_go_back_to() -> None:
-    """Where nobody had been ready, or the new worker is made like the old one, what fails has failed."""
-    async with supervised(GOOD, REFUSED) as scene:
-        await scene.until("ready")
-        scene.supervisor.restart()
+    """Where no worker was ever ready what fails has failed, however the next one is made."""
+    async with supervised(REFUSED) as scene:
         await scene.until("failed")
         scene.supervisor.restart(make_life=scene.make_life)
         await anyio.sleep(1000)
 
         assert scene.board.current.phase == "failed"
-        assert len(scene.lives) == 3
+        assert len(scene.lives) == 2
+
+
+async def test_in_place_goes_back_from_a_second_mistake_too() -> None:
+    """An order that comes while the old worker is on its way back, and fails too, ends in the same way back."""
+    async with supervised(GOOD, REFUSED, GOOD, REFUSED, GOOD) as scene:
+        await scene.until("ready")
+        scene.supervisor.restart(make_life=scene.make_life)
+        await scene.until("loading", generation=3)
+        scene.supervisor.restart(make_life=scene.make_life)
+        now = await scene.until("ready", generation=5)
+
+        assert now.replacement_failed == "no such model"
+        assert "failed" not in [phase for _, phase in scene.phases]
+
+
+async def test_in_place_goes_back_warm() -> None:
+    """A cold restart with a new configuration that comes to nothing is followed by a worker that is warmed."""
+    async with supervised(GOOD, REFUSED, GOOD) as scene:
+        await scene.until("ready")
+        scene.supervisor.restart(cold=True, make_life=scene.make_life)
+
+        assert (await scene.until("ready", generation=3)).warm
 
 
 async def test_a_trial_that_passed_is_what_serves_from_then_on() -> None:

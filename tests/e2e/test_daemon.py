@@ -189,7 +189,7 @@ def patient_llama(tiny_llama: Path, tmp_path: Path) -> Path:
 
 async def test_warmup_timeout_is_ready_and_uses_what_there_is(patient_llama: Path, tmp_path: Path) -> None:
     """A warmup that runs out of time leaves the service ready, not warm, and says why; the first request uses it."""
-    system = " ".join(f"Rule {number}: be brief." for number in range(300))
+    system = " ".join(f"Rule {number}: be brief." for number in range(500))
     prompt = tmp_path / "long.txt"
     prompt.write_text(system, encoding="utf-8")
     environ = {"WARMUP_SYSTEM_FILE": str(prompt), "WARMUP_TIMEOUT_SEC": "0.3", "STOKER_CHUNK_SECONDS": "0.02"}

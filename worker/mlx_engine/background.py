@@ -6,7 +6,7 @@ a job is done.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from ...ipc.framing import Frame, Notification
 from ...ipc.messages import PrefixReport, WarmedLater
@@ -70,6 +70,7 @@ class Background:
             self._job.cancel()
             self._job.step(0.0)
             self.add(self._job.left())
+            self._done(report for report in self._job.reports if report.tokens_warm == report.tokens)
             self._job = None
         for plan in plans:
             self._waiting.pop(plan.name, None)
@@ -85,6 +86,10 @@ class Background:
             self._job = self._begin(plans, _silent)
         if self._job.step(chunk_seconds):
             done, self._job = self._job.reports, None
+            self._done(done)
+
+    def _done(self, reports: Iterable[PrefixReport]) -> None:
+        if done := tuple(reports):
             self._reports |= {report.name: report for report in done}
             self._emit(Notification(WarmedLater(prefixes=done)))
 

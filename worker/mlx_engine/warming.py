@@ -211,6 +211,7 @@ class WarmJob:
             seconds=round(seconds, 6),
             note=fault or self._unfinished(plan, warm) or plan.prefix.note,
             optional=plan.optional,
+            failed=fault is not None,
         )
 
     def _unfinished(self, plan: Plan, warm: int) -> str | None:

@@ -98,7 +98,6 @@ def measure(home: Path, settings: Mapping[str, str], plan: Plan, say: Say) -> Me
     with subject.running(home, {**settings, **SETTINGS}) as daemon:
         daemon.wait_ready()
         url = daemon.status().http
-        ask(url, None, USERS[0])  # the first request of a process pays for what only it pays for
         return Measured(tuple(_rounds(daemon, url, plan, say)))
 
 
@@ -111,6 +110,7 @@ def _rounds(daemon: Subject, url: str, plan: Plan, say: Say) -> Iterator[Round]:
         which = f"{size:,} tokens, {number} of {plan.repeats}"
         system = system_prompt(size, f"{size} tokens, repeat {number}")
         say(f"cold: {which}")
+        ask(url, None, USERS[0])  # the first request of a process pays for what only it pays for
         cold = ask(url, system, USERS[0])
         if size not in colds:
             colds[size] = cold.first

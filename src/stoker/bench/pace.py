@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 GROWTH = 1.4
-"""Prefill grows with the prompt's tokens to this power. On two cores 500 to 2,000 tokens gave 1.44, 2,000 to 4,000
-gave 1.57 (docs/benchmarks.md); a GPU is nearer to 1, and is told too much."""
+"""Prefill grows with the prompt's tokens to this power. On two cores 500 to 2,000 tokens gave 1.33, 2,000 to 4,000
+gave 1.61 (docs/benchmarks.md); a GPU is nearer to 1, and is told too much."""
 
 BESIDES = 9.0
 """Seconds of a trial beside its two prefills: three new workers, requests that are warm, a save."""

@@ -14,7 +14,7 @@ from .children import BenchmarkError
 from .report import Json
 
 HTTP_DEADLINE = 600.0
-"""Seconds in which a server may say nothing; a cold 4,000-token prompt took 47 s on two cores."""
+"""Seconds in which a server may say nothing; a cold prompt of 6,800 tokens took 244 s on two slow cores."""
 
 REASON = 4096
 """Bytes of a refusal that are read."""
@@ -155,7 +155,7 @@ def _events(response: http.client.HTTPResponse) -> Iterator[Json]:
 
 
 def content(choices: Sequence[Any]) -> str:
-    """What a delta adds: text, or a part of a tool call, which an agent waits for as well."""
+    """What a delta adds: text, reasoning, or a part of a tool call, which an agent waits for as well."""
     delta = (choices[0].get("delta") or {}) if choices else {}
     calls = "".join(json.dumps(call.get("function"), sort_keys=True) for call in delta.get("tool_calls") or ())
-    return (delta.get("content") or "") + calls
+    return (delta.get("reasoning_content") or "") + (delta.get("content") or "") + calls

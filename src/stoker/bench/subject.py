@@ -206,7 +206,7 @@ def running(home: Path, settings: Mapping[str, str]) -> Iterator[Subject]:
     config.touch()
     environ = clean_environment() | folders | {"STOKER_CONFIG": str(config), "STOKER_PORT": "0"} | dict(settings)
     started = time.perf_counter()
-    with child([sys.executable, "-m", "stoker.daemon", "run"], environ, home / "run.log") as process:
+    with child([sys.executable, "-P", "-m", "stoker.daemon", "run"], environ, home / "run.log") as process:
         subject = Subject(process.pid, home / "runtime" / "control.sock", started)
         for _ in deadline(UP, "an answer of the control socket"):
             demand_alive(process, home / "run.log")

@@ -63,7 +63,7 @@ def test_a_picture_needs_matplotlib(stoker: Run, monkeypatch: pytest.MonkeyPatch
     outcome = stoker("bench", "--plot", tmp_path / "a.png")
 
     assert outcome.code == 2
-    assert outcome.err.endswith("pip install 'stoker[plot]'\n")
+    assert outcome.err.endswith("-m pip install matplotlib\n")
 
 
 def test_a_wrong_configuration_is_exit_code_78(stoker: Run, tmp_path: Path) -> None:

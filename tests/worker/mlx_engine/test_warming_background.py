@@ -80,6 +80,23 @@ def test_users_go_first(core: DrivenCore, monkeypatch: pytest.MonkeyPatch) -> No
     assert not any(busy)
 
 
+def test_what_is_whole_is_told_before_another_warmup(core: DrivenCore) -> None:
+    """A prefix that idle time had finished is told when another warmup comes in the middle of the next one."""
+    abandoned(core, finish=True)
+    core.turn_until(lambda: core.core._figures().background == "second")
+    told = len(core.frames)
+    core.warm(WarmPrefix(name="third", system="Be brief."))
+    later = [
+        frame.body.prefixes
+        for frame in core.frames[told:]
+        if isinstance(frame, Notification) and isinstance(frame.body, WarmedLater)
+    ]
+
+    assert [[(one.name, one.tokens_warm == one.tokens) for one in prefixes] for prefixes in later] == [
+        [("first", True)]
+    ]
+
+
 def test_another_warmup_takes_its_place(core: DrivenCore) -> None:
     """A new warmup goes on from what the background work has; what it doesn't warm follows afterwards."""
     report = abandoned(core, finish=True)

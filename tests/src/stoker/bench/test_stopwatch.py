@@ -120,3 +120,13 @@ def test_tokens_per_second_are_those_after_the_first() -> None:
     assert Answer(1.0, 9.0, "x", tokens=5, last=3.0).rate == 2.0
     assert Answer(1.0, 9.0, "x", tokens=1, last=1.0).rate is None
     assert Answer(1.0, 9.0, "x", tokens=5, last=1.0).rate is None
+
+
+def test_reasoning_is_what_a_client_waits_for_too(server: Server) -> None:
+    """The first piece of reasoning is the first sign of an answer: a model that thinks has no other for long."""
+    thought = event({"choices": [{"delta": {"reasoning_content": "Hm. "}}]})
+    server.body = thought + piece("Paris") + USAGE + DONE
+    answer = ask(server.url, None, "Where?")
+
+    assert answer.text == "Hm. Paris"
+    assert 0 < answer.first <= answer.last
