@@ -114,14 +114,14 @@ async def test_warmup_timeout_to_the_second() -> None:
 
 
 async def test_late_report_of_an_abandoned_warmup() -> None:
-    """What an abandoned warmup has computed is reported when the worker says it, without another transition."""
+    """What an abandoned warmup has computed is reported when the worker says it, in the same phase; here all of it."""
     async with supervised(Course(warm=20, report=0.5), policy=Policy(warmup_timeout=2)) as scene:
         before = await scene.until("ready")
         await anyio.sleep(1)
 
         now = scene.board.current
         assert (before.warmup.prefixes, now.warmup.prefixes) == ((), (PrefixStatus.of(PREFIX),))
-        assert (now.phase, now.warm, now.since, now.progress) == ("ready", False, before.since, None)
+        assert (now.phase, now.warm, now.since, now.progress) == ("ready", True, before.since, None)
 
 
 async def test_failed_warmup_is_ready_all_the_same() -> None:
