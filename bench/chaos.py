@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +24,7 @@ from rich.console import Console  # noqa: E402 - after the line above
 
 from bench import survival_figures as figures  # noqa: E402
 from bench.chaos_faults import SIGNALS  # noqa: E402
-from bench.command import FAILURES, count  # noqa: E402
+from bench.command import FAILURES, command_line, count  # noqa: E402
 from bench.markdown import markdown  # noqa: E402
 from bench.storms import Plan, storm  # noqa: E402
 from stoker.bench.children import own_folder, unwinding  # noqa: E402
@@ -156,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except FAILURES as error:
         say(f"not measured: {str(error) or repr(error)}")
         return 2
-    report = Report(f"python bench/chaos.py {shlex.join(given)}".rstrip(), facts, sections)
+    report = Report(command_line("chaos", given), facts, sections)
     show(report, Console(width=150))
     _write(report, options)
     return 0 if report.correct else 1
