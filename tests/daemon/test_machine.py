@@ -182,7 +182,7 @@ class Walk(RuleBasedStateMachine):
 
 def test_walk() -> None:
     """No order of events breaks an invariant."""
-    run_state_machine_as_test(Walk, settings=settings(max_examples=150, stateful_step_count=60, deadline=None))
+    run_state_machine_as_test(Walk, settings=settings(max_examples=100, stateful_step_count=60, deadline=None))
 
 
 def test_every_pair_is_decided() -> None:
