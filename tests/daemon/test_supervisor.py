@@ -114,7 +114,7 @@ async def test_warmup_timeout_to_the_second() -> None:
 
 
 async def test_late_report_of_an_abandoned_warmup() -> None:
-    """What an abandoned warmup has computed is reported when the worker says it, in the same phase; here all of it."""
+    """What an abandoned warmup has computed is reported when the worker says it, in the same phase: here all."""
     async with supervised(Course(warm=20, report=0.5), policy=Policy(warmup_timeout=2)) as scene:
         before = await scene.until("ready")
         await anyio.sleep(1)

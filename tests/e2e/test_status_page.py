@@ -56,6 +56,8 @@ async def test_page_sees_a_real_daemon(tiny_llama: Path) -> None:
                     heard.append(data)
                     if "phase=ready generation=2" in json.dumps(data.get("lines", ())):
                         break
+                while not (await daemon.status()).restarts:  # the old worker may still be on its way out
+                    heard.append((await anext(stream))[1])
             async with http.get(f"{url}/metrics") as scrape:
                 metrics = await scrape.text()
         (record,) = (record for data in heard for record in data.get("ended", ()))

@@ -53,8 +53,11 @@ def unwinding() -> Iterator[None]:
     Further ones are ignored while it unwinds, so that they can't keep it from ending what was started; that has
     deadlines of its own. Only for the main thread.
     """
+    struck = False
 
     def unwind(_number: int, _frame: FrameType | None) -> NoReturn:
+        nonlocal struck
+        struck = True
         for number in taken:
             signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
@@ -64,6 +67,10 @@ def unwinding() -> Iterator[None]:
         signal.signal(number, unwind)
     try:
         yield
+    except BaseException as error:
+        if struck and not isinstance(error, KeyboardInterrupt):
+            raise KeyboardInterrupt from error  # an event loop that was struck in the middle fails in ways of its own
+        raise
     finally:
         for number, before in taken.items():
             signal.signal(number, before)

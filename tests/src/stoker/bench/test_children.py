@@ -111,3 +111,12 @@ def test_what_does_not_happen_is_told() -> None:
     with pytest.raises(BenchmarkError, match=r"a miracle did not happen within 0\.01 s"):
         for _ in deadline(0.01, "a miracle"):
             pass
+
+
+def test_what_fails_because_it_was_struck_is_an_interrupt_too() -> None:
+    """An event loop that is told to end in the middle of its own work may fail otherwise; that is no other end."""
+    with pytest.raises(KeyboardInterrupt), unwinding():  # noqa: PT012 - as above
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise RuntimeError("the loop is broken") from None
