@@ -77,6 +77,7 @@ __all__ = [
     "Generate",
     "Hello",
     "Id",
+    "Job",
     "JsonConstraint",
     "KnownPrefix",
     "Likely",
@@ -212,7 +213,7 @@ class Welcome(Result, frozen=True, kw_only=True):
     generation: int
 
 
-ToWorker: TypeAlias = (
+Job: TypeAlias = (
     Load
     | Warm
     | Generate
@@ -225,8 +226,9 @@ ToWorker: TypeAlias = (
     | CacheVerify
     | CacheClear
     | Measure
-    | Cancel
 )
+"""A request's body."""
+ToWorker: TypeAlias = Job | Cancel
 
 
 # -- from the worker ---------------------------------------------------------------------------------------

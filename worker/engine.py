@@ -6,40 +6,10 @@ from collections.abc import Callable
 from typing import Protocol, TypeAlias, get_args
 
 from ..ipc.framing import Frame
-from ..ipc.messages import (
-    CacheClear,
-    CacheList,
-    CacheVerify,
-    CountTokens,
-    Forget,
-    Generate,
-    Id,
-    Load,
-    Measure,
-    Pin,
-    Prefixes,
-    Statistics,
-    Warm,
-)
-
-Job: TypeAlias = (
-    Load
-    | Warm
-    | Generate
-    | CountTokens
-    | Statistics
-    | Prefixes
-    | Pin
-    | Forget
-    | CacheList
-    | CacheVerify
-    | CacheClear
-    | Measure
-)
-"""A request's body."""
+from ..ipc.messages import Id, Job
 
 JOBS: tuple[type[Job], ...] = get_args(Job)
-"""The same, for those who look at types."""
+"""Bodies of requests, for those who look at types."""
 
 Emit: TypeAlias = Callable[[Frame], None]
 """Takes a frame for the daemon, from any thread but the main one. It may hold that thread up while the daemon reads

@@ -17,8 +17,8 @@ from typing import TypeAlias
 
 from ..ipc.errors import ErrorCode
 from ..ipc.framing import ErrorResponse
-from ..ipc.messages import Id
-from .engine import Core, Emit, Job
+from ..ipc.messages import Id, Job
+from .engine import Core, Emit
 from .errors import WorkerError
 
 log = logging.getLogger(__name__)

@@ -30,9 +30,10 @@ from ..ipc.messages import (
     Cancel,
     Hello,
     Id,
+    Job,
     Welcome,
 )
-from .engine import JOBS, Emit, Engine, Job
+from .engine import JOBS, Emit, Engine
 from .errors import GenerationFailed, InvalidRequest
 
 log = logging.getLogger(__name__)

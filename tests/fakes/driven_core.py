@@ -15,6 +15,7 @@ from stoker.ipc.messages import (
     Delta,
     Finished,
     Generate,
+    Job,
     Load,
     Loaded,
     Progress,
@@ -25,7 +26,6 @@ from stoker.ipc.messages import (
     Warmed,
     WarmPrefix,
 )
-from stoker.worker.engine import Job
 from stoker.worker.errors import WorkerError
 from stoker.worker.mlx_engine.core import MlxCore
 from stoker.worker.mlx_engine.scheduling import Scheduler

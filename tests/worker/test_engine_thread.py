@@ -12,8 +12,8 @@ import pytest
 
 from stoker.ipc.errors import ErrorCode
 from stoker.ipc.framing import ErrorResponse, Frame, Response
-from stoker.ipc.messages import Id, Statistics, Warmed
-from stoker.worker.engine import Emit, Job
+from stoker.ipc.messages import Id, Job, Statistics, Warmed
+from stoker.worker.engine import Emit
 from stoker.worker.engine_thread import EX_CONFIG, EX_SOFTWARE, EngineThread
 from stoker.worker.errors import NotLoaded
 

@@ -37,6 +37,7 @@ from stoker.ipc.messages import (
     Generate,
     Hello,
     Id,
+    Job,
     Load,
     Measure,
     Pin,
@@ -51,7 +52,7 @@ from stoker.ipc.messages import (
     WorkerResult,
 )
 from stoker.worker import session
-from stoker.worker.engine import JOBS, Emit, Job
+from stoker.worker.engine import JOBS, Emit
 from stoker.worker.session import DIALECT, Session, Unwelcome, introduce
 
 pytestmark = pytest.mark.anyio

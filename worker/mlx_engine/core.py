@@ -21,6 +21,7 @@ from ...ipc.messages import (
     Forget,
     Generate,
     Id,
+    Job,
     KnownPrefix,
     Load,
     Loaded,
@@ -35,7 +36,7 @@ from ...ipc.messages import (
     Statistics,
     Warm,
 )
-from ..engine import Emit, Job
+from ..engine import Emit
 from ..errors import Busy, InvalidRequest, NotLoaded, Unsupported
 from ..store_ahead import Ahead
 from .disk import Disk

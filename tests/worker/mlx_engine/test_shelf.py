@@ -16,12 +16,12 @@ from stoker.ipc.messages import (
     CacheList,
     CacheVerify,
     Forget,
+    Job,
     Noted,
     StoredList,
     Warm,
     WarmPrefix,
 )
-from stoker.worker.engine import Job
 from stoker.worker.mlx_engine import shelf
 from tests.fakes.driven_core import DrivenCore, chat
 
