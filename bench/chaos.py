@@ -10,31 +10,21 @@ exit code: 0 all promises held; 1 one was broken (a figure not reached on a busy
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # run as a script, Python knows this folder, not its parent
 
-from rich.console import Console  # noqa: E402 - after the line above
-
+from bench import command  # noqa: E402 - after the line above
 from bench import survival_figures as figures  # noqa: E402
 from bench.chaos_faults import SIGNALS  # noqa: E402
-from bench.command import FAILURES, command_line, count  # noqa: E402
-from bench.markdown import markdown  # noqa: E402
+from bench.command import count  # noqa: E402
 from bench.storms import Plan, storm  # noqa: E402
-from stoker.bench.children import own_folder, unwinding  # noqa: E402
-from stoker.bench.machine import machine, versions  # noqa: E402
-from stoker.bench.report import Report, Section  # noqa: E402
-from stoker.bench.tables import show  # noqa: E402
-from stoker.daemon.environment import find_openblas  # noqa: E402
+from stoker.bench.progress import Say  # noqa: E402
+from stoker.bench.report import Section  # noqa: E402
 from tests.fakes.fake_scenario import COMMAND  # noqa: E402
-
-RESULTS = Path(__file__).parent / "results"
 
 FAKE = {"STOKER_WORKER_COMMAND": ",".join(COMMAND), "FAKE_WORKER": '{"generate": {"tokens_per_second": 400}}'}
 """Workers that answer without a model, at a pace at which a strike mostly finds them at work."""
@@ -118,57 +108,23 @@ def settings_of(name: str, home: Path) -> Mapping[str, str]:
     return FAKE | ({"STOKER_REPLACEMENT": "in-place"} if name == "in-place" else {})
 
 
-def run(options: argparse.Namespace, say: Callable[[str], None]) -> tuple[Section, ...]:
+def run(home: Path, options: argparse.Namespace, say: Say) -> list[Section]:
     """All parts that were asked for, each in a folder of its own."""
     sections = []
     for name in options.only:
         say(name)
-        with own_folder() as home:
-            if name in FIGURES:
-                sections.append(FIGURES[name](home, options.quick))
-            else:
-                sections.append(storm(home, settings_of(name, home), plan_of(name, options)))
-    return tuple(sections)
+        place = home / name
+        place.mkdir()
+        if name in FIGURES:
+            sections.append(FIGURES[name](place, options.quick))
+        else:
+            sections.append(storm(place, settings_of(name, place), plan_of(name, options)))
+    return sections
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, show, write; the exit code."""
-    given = sys.argv[1:] if arguments is None else arguments
-    options = parser().parse_args(given)
-    started = time.monotonic()
-
-    def say(what: str) -> None:
-        print(f"[{time.monotonic() - started:4.0f} s] {what}", file=sys.stderr, flush=True)
-
-    facts = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine(find_openblas()),
-        "versions": versions(),
-        "quick": options.quick,
-    }
-    try:
-        with unwinding():
-            sections = run(options, say)
-    except KeyboardInterrupt:
-        say("interrupted; everything that was started is stopped")
-        return 130
-    except FAILURES as error:
-        say(f"not measured: {str(error) or repr(error)}")
-        return 2
-    report = Report(command_line("chaos", given), facts, sections)
-    show(report, Console(width=150))
-    _write(report, options)
-    return 0 if report.correct else 1
-
-
-def _write(report: Report, options: argparse.Namespace) -> None:
-    stamp = str(report.facts["date"])[:16].replace(":", "")
-    path = options.json or RESULTS / f"chaos-{stamp}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(report.data(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    print(f"written: {path}", file=sys.stderr)
-    if options.markdown:
-        options.markdown.write_text(markdown(report), encoding="utf-8")
+    return command.benchmark("chaos", parser(), run, {}, arguments)
 
 
 if __name__ == "__main__":

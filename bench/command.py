@@ -6,7 +6,6 @@ import argparse
 import json
 import shlex
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -24,6 +23,7 @@ from stoker.bench import measuring
 from stoker.bench import options as allowed
 from stoker.bench.children import own_folder, unwinding
 from stoker.bench.machine import machine, versions
+from stoker.bench.progress import Say, progress
 from stoker.bench.report import Json, Report, Section
 from stoker.bench.subject import SETTINGS
 from stoker.bench.tables import show
@@ -31,7 +31,7 @@ from stoker.daemon.environment import find_openblas
 
 T = TypeVar("T")
 
-Measure: TypeAlias = Callable[[Path, argparse.Namespace, runs.Say], list[Section]]
+Measure: TypeAlias = Callable[[Path, argparse.Namespace, Say], list[Section]]
 """Measures, in a folder that is gone afterwards, with these options."""
 
 FAILURES = (*measuring.FAILURES, aiohttp.ClientError)
@@ -132,7 +132,7 @@ def plan_of(options: argparse.Namespace) -> runs.Plan:
 def main(name: str, arguments: Sequence[str] | None = None) -> int:
     """Measure warmth or cost, show, write; the exit code."""
 
-    def measure(home: Path, options: argparse.Namespace, say: runs.Say) -> list[Section]:
+    def measure(home: Path, options: argparse.Namespace, say: Say) -> list[Section]:
         return runs.run(home, plan_of(options), say)
 
     return benchmark(name, parser(name), measure, SETTINGS, arguments)
@@ -159,11 +159,7 @@ def benchmark(
     """
     given = sys.argv[1:] if arguments is None else arguments
     options = parser.parse_args(given)
-    started = time.monotonic()
-
-    def say(what: str) -> None:
-        print(f"[{time.monotonic() - started:4.0f} s] {what}", file=sys.stderr, flush=True)
-
+    say = progress()
     try:
         facts = _facts(options, settings, say)
         report = Report(command_line(name, given), facts, _measured(measure, options, say))
@@ -178,14 +174,14 @@ def benchmark(
     return 0 if report.correct else 1
 
 
-def _facts(options: argparse.Namespace, settings: Mapping[str, str], say: runs.Say) -> Json:
+def _facts(options: argparse.Namespace, settings: Mapping[str, str], say: Say) -> Json:
     say("looking at the machine")
     facts = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(find_openblas()),
         "versions": versions(),
         "quick": options.quick,
-        "model": Path(options.model).name,
+        **({"model": Path(options.model).name} if "model" in options else {}),
         "settings": dict(settings),
     }
     if not facts["machine"]["quiet"]:
@@ -193,7 +189,7 @@ def _facts(options: argparse.Namespace, settings: Mapping[str, str], say: runs.S
     return facts
 
 
-def _measured(measure: Measure, options: argparse.Namespace, say: runs.Say) -> list[Section]:
+def _measured(measure: Measure, options: argparse.Namespace, say: Say) -> list[Section]:
     with unwinding(), own_folder() as home:
         try:
             return measure(home, options, say)

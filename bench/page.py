@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import multiprocessing
-import shutil
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -17,7 +16,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import psutil
 
@@ -25,7 +24,9 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])  # run as a script, Pytho
 
 from bench import command  # noqa: E402 - after the line above
 from stoker.bench.children import BenchmarkError  # noqa: E402
+from stoker.bench.progress import Say  # noqa: E402
 from stoker.bench.report import Check, Section, Series  # noqa: E402
+from tests.fakes.browser import CHROMIUM, FLAGS  # noqa: E402
 from tests.fakes.http import serving  # noqa: E402
 from tests.fakes.page_stage import afternoon  # noqa: E402
 
@@ -37,8 +38,6 @@ PAINT_TARGET = 0.2
 SIZE_TARGET = 150_000
 SHARE_TARGET = 0.03
 """Of one core, for all viewers."""
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync")
 LOADS_TIMEOUT = 30_000.0
 """Milliseconds for the page to be shown."""
 
@@ -50,8 +49,6 @@ PAINT_METHOD = (
 VIEWERS_METHOD = (
     "The same gateway with nobody, one and many reading the page's events. CPU is the gateway's, user and system."
 )
-
-Say: TypeAlias = Callable[[str], None]
 
 
 # -- the gateway, in a process of its own ----------------------------------------------------------------------
@@ -126,13 +123,12 @@ def paint_section(port: int, loads: int, say: Say) -> Section:
 
 
 def _loaded(port: int, loads: int, say: Say) -> Iterator[dict[str, Any]]:
-    browser_path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser_path is None:
+    if CHROMIUM is None:
         raise BenchmarkError("there is no Chromium: apt-get install chromium, or --only viewers")
     from playwright.sync_api import sync_playwright  # noqa: PLC0415 - only here, and it takes long
 
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=browser_path, args=FLAGS)
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         try:
             for index in range(loads):
                 say(f"loading the page, {index + 1} of {loads}")
@@ -250,7 +246,6 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--quick", action="store_true", help="to see that it works")
     options.add_argument("--json", type=Path, metavar="PATH", help="default: bench/results/page-DATE.json")
     options.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables as Markdown too")
-    options.set_defaults(model="none")
     return options
 
 

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 from bench import agent, daemon_cost, loaded, peer, restored, starts, trials
 from bench.blas import preloaded
 from stoker.bench import plot, subject
 from stoker.bench.children import BenchmarkError
 from stoker.bench.machine import machine
+from stoker.bench.progress import Say
 from stoker.bench.report import Check, Section
 from stoker.bench.subject import Subject
 from stoker.bench.trials import Trial
 from stoker.daemon.derived import EMBEDDED_ID
 from stoker.daemon.environment import find_openblas
 from stoker.daemon.model_path import EMBEDDED
-
-Say: TypeAlias = Callable[[str], None]
-"""Takes progress, for a person."""
 
 SECTIONS = ("warmth", "starts", "overhead", "control")
 COSTS = ("overhead", "control")

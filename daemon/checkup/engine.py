@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import msgspec
 import psutil
 
-from ..environment import find_openblas, worker_environment
 from ..settings import Settings
 from .finding import Finding, gib, note, ok, wrong
+from .shell import FAILURES, PYTHON, told
 
-COMMAND = (sys.executable, "-P", "-m", "stoker.worker.checkup")
+COMMAND = (*PYTHON, "stoker.worker.checkup")
 TIMEOUT = 120.0
 """Seconds: importing takes one or two, and minutes from a slow disk."""
 
@@ -41,7 +38,7 @@ def findings(settings: Settings) -> Iterator[Finding]:
     """What is wrong with engine or model, or what they need."""
     try:
         seen = look(settings)
-    except (OSError, subprocess.SubprocessError, msgspec.MsgspecError) as error:
+    except FAILURES as error:
         yield wrong("mlx", f"the look at it failed: {error}", REINSTALL)
         return
     yield from of(seen, settings, psutil.virtual_memory().total)
@@ -53,14 +50,7 @@ def look(settings: Settings) -> Seen:
     Raises:
         OSError, subprocess.SubprocessError, msgspec.MsgspecError: It could not be run, or told nothing.
     """
-    done = subprocess.run(
-        [*COMMAND, settings.model, str(settings.cache_dir)],
-        env=worker_environment(os.environ, 0, find_openblas()),
-        capture_output=True,
-        timeout=TIMEOUT,
-        check=True,
-    )
-    return msgspec.json.decode(done.stdout, type=Seen)
+    return told((*COMMAND, settings.model, str(settings.cache_dir)), Seen, TIMEOUT)
 
 
 def of(seen: Seen, settings: Settings, memory: int) -> Iterator[Finding]:

@@ -6,9 +6,6 @@ what differs is what surrounds the process: its scheduling class, a quota, its c
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -18,10 +15,10 @@ import psutil
 
 from ...ipc.control import ClientError, connect
 from ...ipc.control_messages import Measurement, StatusReport
-from ..environment import find_openblas, worker_environment
 from .finding import Finding, note, ok, wrong
+from .shell import FAILURES, PYTHON, told
 
-COMMAND = (sys.executable, "-P", "-m", "stoker.worker.measure")
+COMMAND = (*PYTHON, "stoker.worker.measure")
 TIMEOUT = 60.0
 """Seconds for the shell's part, which takes one: importing mlx from a slow disk may take many."""
 
@@ -73,7 +70,7 @@ def findings(report: StatusReport | None, control: Path, manager: str | None) ->
         others = max(others, used_by_others())
     except ClientError as error:
         yield note("speed", f"the service can't be compared with this shell: {error}")
-    except (OSError, subprocess.SubprocessError, msgspec.MsgspecError) as error:
+    except FAILURES as error:
         yield note("speed", f"this shell can't be compared with the service: {error}")
     else:
         remedy = REMEDIES.get(manager or "", UNMANAGED.format(pid=report.pid))
@@ -106,9 +103,7 @@ def probed() -> Measurement:
     Raises:
         OSError, subprocess.SubprocessError, msgspec.MsgspecError: It could not be run, or told nothing.
     """
-    environ = worker_environment(os.environ, 0, find_openblas())
-    done = subprocess.run(COMMAND, env=environ, capture_output=True, timeout=TIMEOUT, check=True)
-    return msgspec.json.decode(done.stdout, type=Measurement)
+    return told(COMMAND, Measurement, TIMEOUT)
 
 
 def used_by_others() -> float:

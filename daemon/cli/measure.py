@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import shlex
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,13 +18,14 @@ import typer
 from ...bench import options
 from ...bench.children import own_folder, unwinding
 from ...bench.machine import machine, versions
-from ...bench.measuring import FAILURES, SETTINGS, Measured, Plan, Say, measure
+from ...bench.measuring import FAILURES, SETTINGS, Measured, Plan, measure
 from ...bench.plot import curves, draw
+from ...bench.progress import Say, progress
 from ...bench.report import Json, Report
 from ...bench.sections import sections
 from ...bench.tables import show
 from ...ipc.control import ClientError, connect
-from ..checkup import engine
+from ..checkup import engine, shell
 from ..checkup.finding import gib
 from ..derived import EMBEDDED_ID, models
 from ..environment import find_openblas
@@ -135,7 +134,7 @@ def look(settings: Settings, plan: Plan, *, beside: bool) -> engine.Seen | None:
         return None
     try:
         seen = engine.look(settings)
-    except (OSError, subprocess.SubprocessError, msgspec.MsgspecError) as error:
+    except shell.FAILURES as error:
         raise Failure(f"MLX and the model can't be looked at: {error}; `stoker doctor` says more") from error
     if seen.engine_problem is not None:
         raise Failure(f"MLX can't be imported: {seen.engine_problem}; {engine.REINSTALL}")
@@ -189,7 +188,7 @@ def run(settings: Settings, wanted: Wanted) -> int:
         Failure: It could not be measured.
         KeyboardInterrupt: By Ctrl-C, TERM or a terminal that was closed; what was started is ended by then.
     """
-    say = _progress()
+    say = progress()
     with unwinding():
         try:
             report, measured = _measured(settings, wanted, say)
@@ -207,16 +206,6 @@ def run(settings: Settings, wanted: Wanted) -> int:
         _draw(measured, wanted.plot, report.facts)
         say(f"written: {wanted.plot}")
     return 0 if report.correct else NEGATIVE
-
-
-def _progress() -> Say:
-    started = time.monotonic()
-
-    def say(what: str) -> None:
-        sys.stderr.write(f"[{time.monotonic() - started:4.0f} s] {what}\n")
-        sys.stderr.flush()
-
-    return say
 
 
 def _measured(settings: Settings, wanted: Wanted, say: Say) -> tuple[Report, Measured]:

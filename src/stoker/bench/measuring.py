@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from subprocess import SubprocessError
-from typing import TypeAlias
 
 import psutil
 
@@ -16,13 +15,11 @@ from . import subject
 from .children import BenchmarkError
 from .findings import Findings
 from .pace import in_words, seconds_left
+from .progress import Say
 from .prompts import USERS, system_prompt, user_text
 from .stopwatch import Answer, StreamClient, ask, chat
 from .subject import Course, Subject
 from .trials import Trial, after_cold
-
-Say: TypeAlias = Callable[[str], None]
-"""Takes progress, for a person."""
 
 FAILURES = (BenchmarkError, ClientError, OSError, HTTPException, SubprocessError, psutil.Error)
 """What keeps something from being measured: processes that don't come up, die, or don't answer in time."""

@@ -15,7 +15,8 @@ import psutil
 import pytest
 
 from stoker.bench.children import BenchmarkError
-from stoker.bench.measuring import Measured, Plan, Say
+from stoker.bench.measuring import Measured, Plan
+from stoker.bench.progress import Say
 from stoker.daemon.checkup import engine
 from stoker.daemon.cli import measure
 from stoker.daemon.cli.measure import carried, look, picture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,22 +13,13 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from stoker.daemon.gateway.keys import Access, Keys
 from stoker.ipc.control_messages import ProgressStatus
+from tests.fakes.browser import CHROMIUM, FLAGS
 from tests.fakes.http import serving
 from tests.fakes.page_stage import Shown, afternoon
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 DEADLINE = 20_000.0
 """Milliseconds for anything to appear."""
 
