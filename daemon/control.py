@@ -218,10 +218,8 @@ class _Connection:
 
     async def _result(self, body: Body) -> Document:
         match body:
-            case WaitReady(timeout=timeout):
-                return await self._steward.board.wait(is_settled, max(0.0, timeout))
-            case Status() | Measure():
-                return await (self._steward.status() if isinstance(body, Status) else self._steward.measure())
+            case WaitReady() | Status() | Measure():
+                return await self._state(body)
             case Rewarm(prompts=prompts):
                 return await self._steward.rewarm(prompts)
             case WarmList() | WarmPin() | WarmForget():
@@ -231,6 +229,14 @@ class _Connection:
             case Restart(cold=cold):
                 await self._steward.restart(cold=cold)
         return Accepted()
+
+    async def _state(self, body: WaitReady | Status | Measure) -> Document:
+        match body:
+            case WaitReady(timeout=timeout):
+                return await self._steward.board.wait(is_settled, max(0.0, timeout))
+            case Status():
+                return await self._steward.status()
+        return await self._steward.measure()
 
     async def _known_prefixes(self, body: WarmList | WarmPin | WarmForget) -> Document:
         match body:

@@ -42,9 +42,8 @@ class Gauge:
             raise Refusal(f"generation {coming.generation} is being prepared", LATER, ErrorCode.BUSY)
         self._measuring = True
         try:
-            with anyio.CancelScope(
-                shield=True
-            ):  # a client that leaves calls nothing off; the answer has its deadline
+            # A client that leaves calls nothing off; the answer has its deadline.
+            with anyio.CancelScope(shield=True):
                 speed = await ask_ready(self._board, self._serving, Measure(), Speed)
             return Measurement.of(speed)
         finally:

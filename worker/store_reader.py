@@ -84,10 +84,9 @@ def _fault(descriptor: int, manifest: Manifest, ahead: Ahead | None) -> str | No
     fault = None
     try:
         size = os.fstat(descriptor).st_size
-        proven = ahead is not None and ahead.proves(manifest, descriptor)
         if size != manifest.size:
             fault = f"the data file has {size} bytes, not {manifest.size}"
-        elif not proven and sha256(descriptor) != manifest.sha256:
+        elif not (ahead and ahead.proves(manifest, descriptor)) and sha256(descriptor) != manifest.sha256:
             fault = "the data file's checksum doesn't fit"
     except OSError as error:
         fault = _unreadable(error)

@@ -6,7 +6,7 @@ a job is done.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from ...ipc.framing import Frame, Notification
 from ...ipc.messages import PrefixReport, WarmedLater
@@ -70,7 +70,7 @@ class Background:
             self._job.cancel()
             self._job.step(0.0)
             self.add(self._job.left())
-            self._done(report for report in self._job.reports if report.tokens_warm == report.tokens)
+            self._tell([report for report in self._job.reports if report.tokens_warm == report.tokens])
             self._job = None
         for plan in plans:
             self._waiting.pop(plan.name, None)
@@ -85,13 +85,13 @@ class Background:
                 return
             self._job = self._begin(plans, _silent)
         if self._job.step(chunk_seconds):
-            done, self._job = self._job.reports, None
-            self._done(done)
+            self._tell(self._job.reports)
+            self._job = None
 
-    def _done(self, reports: Iterable[PrefixReport]) -> None:
-        if done := tuple(reports):
+    def _tell(self, done: Sequence[PrefixReport]) -> None:
+        if done:
             self._reports |= {report.name: report for report in done}
-            self._emit(Notification(WarmedLater(prefixes=done)))
+            self._emit(Notification(WarmedLater(prefixes=tuple(done))))
 
 
 def _silent(_: Frame) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 import msgspec
 
-from ....ipc.messages import ChatPrompt, Constraint, Generate, JsonConstraint, Prompt, TextPrompt, TokenPrompt
+from ....ipc.messages import ChatPrompt, Generate, Prompt, TextPrompt, TokenPrompt
 from ..fields import decoded, refuse_unless_neutral, require_shallow, wrong_value
 from .messages import is_marked, rendered
 from .sampling import MAX_CHOICES, repeated, sampling, stop_words, wants_usage
@@ -127,7 +126,7 @@ def _chat(request: ChatRequest) -> Generate:
         sampling=sampling(request),
         stop=stop_words(request),
         logprobs=_logprobs(request),
-        constraint=constraint or _format(request, tools),
+        constraint=constraint or json_constraint(request.response_format, or_call=bool(tools)),
         parallel_calls=request.parallel_tool_calls is not False,
         keep=is_marked(request.messages) or any(tool.cache_control for tool in request.tools or ()),
     )
@@ -146,11 +145,6 @@ def _logprobs(request: ChatRequest) -> int | None:
     if request.top_logprobs:
         raise wrong_value("top_logprobs", "needs logprobs: true beside it")
     return None
-
-
-def _format(request: ChatRequest, tools: Sequence[Any]) -> Constraint | None:
-    constraint = json_constraint(request.response_format)
-    return constraint if constraint is None else JsonConstraint(schema=constraint.schema, or_call=bool(tools))
 
 
 def _template_args(request: ChatRequest) -> dict[str, Any]:

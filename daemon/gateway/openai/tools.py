@@ -126,18 +126,22 @@ def chosen(
     return _rendered(tools), ToolConstraint() if choice == "required" else None
 
 
-def json_constraint(response_format: ResponseFormat | None) -> JsonConstraint | None:
+def json_constraint(response_format: ResponseFormat | None, *, or_call: bool) -> JsonConstraint | None:
     """What the answer's text must be.
+
+    Args:
+        response_format: As asked for.
+        or_call: Calls of tools will do as well.
 
     Raises:
         ApiError: 400, if the schema is nested too deeply.
     """
     match response_format:
         case ObjectFormat():
-            return JsonConstraint()
+            return JsonConstraint(or_call=or_call)
         case SchemaFormat(json_schema=given):
             require_shallow(given.schema, "response_format.json_schema.schema")
-            return JsonConstraint(schema=given.schema)
+            return JsonConstraint(schema=given.schema, or_call=or_call)
     return None
 
 
