@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import sys
-from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -16,29 +15,10 @@ import anyio
 import openai
 import pytest
 
+from tests.fakes.greedy_answers import SYSTEM, ask, client
 from tests.fakes.running_daemon import DEADLINE, RunningDaemon, is_alive
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
-
-SYSTEM = "You are a careful assistant. Answer in one short sentence, and never guess."
-
-
-def client(url: str) -> openai.AsyncOpenAI:
-    """The vendor's own SDK, which must not notice the difference."""
-    return openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=DEADLINE)
-
-
-async def ask(url: str, user: str, system: str = SYSTEM, **options: Any) -> tuple[str, int]:
-    """One greedy answer, and how many of its prompt's tokens were cached."""
-    messages: Any = [{"role": "system", "content": system}, {"role": "user", "content": user}]
-    async with client(url) as api:
-        answer = await api.chat.completions.create(
-            model="default", messages=messages, temperature=0, **{"max_tokens": 24, **options}
-        )
-    usage = answer.usage
-    assert usage is not None
-    assert usage.prompt_tokens_details is not None
-    return answer.choices[0].message.content or "", usage.prompt_tokens_details.cached_tokens or 0
 
 
 @pytest.fixture
@@ -176,53 +156,6 @@ async def test_kill_daemon_takes_worker_along(tiny_llama: Path) -> None:
         daemon.start()
 
         assert (await daemon.ready()).ready
-
-
-@pytest.fixture
-def patient_llama(tiny_llama: Path, tmp_path: Path) -> Path:
-    """A tiny model with room for a prompt that takes it seconds."""
-    copied = shutil.copytree(tiny_llama, tmp_path / "patient")
-    config = json.loads((copied / "config.json").read_text(encoding="utf-8"))
-    (copied / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 65_536}), encoding="utf-8")
-    return copied
-
-
-async def test_warmup_timeout_is_ready_and_uses_what_there_is(patient_llama: Path, tmp_path: Path) -> None:
-    """A warmup that runs out of time leaves the service ready, not warm, and says why; the first request uses it."""
-    system = " ".join(f"Rule {number}: be brief." for number in range(500))
-    prompt = tmp_path / "long.txt"
-    prompt.write_text(system, encoding="utf-8")
-    environ = {"WARMUP_SYSTEM_FILE": str(prompt), "WARMUP_TIMEOUT_SEC": "0.3", "STOKER_CHUNK_SECONDS": "0.02"}
-    async with RunningDaemon(patient_llama, environ) as daemon:
-        readiness = await daemon.ready()
-        with anyio.fail_after(DEADLINE):
-            async with daemon.control() as control:
-                while not (prefixes := (await control.status()).prefixes):  # noqa: ASYNC110 - it is another process
-                    await anyio.sleep(0.05)
-        _, cached = await ask((await daemon.status()).http, "Hello?", system=system, max_tokens=1)
-
-    assert (readiness.warm, readiness.reason, readiness.warmup.outcome) == (False, "timeout", "abandoned")
-    assert readiness.warmup.seconds == 0.3
-    assert 0 < prefixes[0].tokens_warm < prefixes[0].tokens
-    assert cached >= prefixes[0].tokens_warm
-
-
-async def test_idle_time_makes_it_warm_after_all(patient_llama: Path, tmp_path: Path) -> None:
-    """What an abandoned warmup had left is finished in idle time; whoever watches is told that it is warm then."""
-    prompt = tmp_path / "long.txt"
-    prompt.write_text(" ".join(f"Rule {number}: be brief." for number in range(200)), encoding="utf-8")
-    environ = {"WARMUP_SYSTEM_FILE": str(prompt), "WARMUP_TIMEOUT_SEC": "0.2", "STOKER_CHUNK_SECONDS": "0.02"}
-    async with RunningDaemon(patient_llama, environ) as daemon:
-        first = await daemon.ready()
-        with anyio.fail_after(DEADLINE):
-            async with daemon.control() as control, aclosing(control.watch()) as snapshots:
-                async for now in snapshots:
-                    if now.warm:
-                        break
-
-    assert (first.warm, first.reason) == (False, "timeout")
-    assert (now.ready, now.reason, now.generation) == (True, None, first.generation)
-    assert [prefix.tokens_warm for prefix in now.warmup.prefixes] == [prefix.tokens for prefix in now.warmup.prefixes]
 
 
 async def test_restart_fails_no_request(tiny_llama: Path) -> None:
