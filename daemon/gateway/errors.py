@@ -136,6 +136,7 @@ def _unavailable(error: Unavailable) -> ApiError:
 
 
 _REFUSED_BY_WORKER: Mapping[int, str] = {
+    ErrorCode.INVALID_PARAMS: "invalid_value",
     ErrorCode.INVALID_PROMPT: "invalid_prompt",
     ErrorCode.CONTEXT_EXCEEDED: "context_length_exceeded",
     ErrorCode.UNSUPPORTED: "unsupported",

@@ -92,3 +92,22 @@ async def test_a_model_that_knows_nothing_keeps_to_the_form(tiny_llama: Path) ->
     assert all(each.token == each.top_logprobs[0].token for each in likely.logprobs.content), "it was greedy"
     assert text.logprobs is not None
     assert len(text.logprobs.tokens or []) == 3
+
+
+@pytest.mark.parametrize(
+    ("wrong", "param"),
+    [
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "objekt"}}}},
+            "response_format.json_schema.schema",
+        ),
+        ({"logit_bias": {"999999": 5}}, "logit_bias"),
+    ],
+)
+async def test_what_only_the_worker_can_see_is_a_400_too(tiny_llama: Path, wrong: dict[str, Any], param: str) -> None:
+    """A value that the model can't follow is the request's fault, told by its field's name, and not tried again."""
+    async with client_of(tiny_llama) as client:
+        with pytest.raises(openai.BadRequestError) as refused:
+            await client.chat.completions.create(**saying("Hello", **wrong))
+
+    assert (refused.value.param, refused.value.code) == (param, "invalid_value")

@@ -260,10 +260,11 @@ async def test_request_reaches_the_worker_as_it_was_meant() -> None:
 )
 async def test_worker_refusal_names_the_clients_field(fields: dict[str, Any], field: str | None, param: str) -> None:
     """What the worker says of its own terms is said in those of the chat."""
-    refusal = RequestFailed(ErrorCode.UNSUPPORTED, "no", ErrorData(field=field))
-    reply = await exchange(playing(refusal), "POST", CHAT, chat(**fields))
+    for code in (ErrorCode.UNSUPPORTED, ErrorCode.INVALID_PARAMS):
+        refusal = RequestFailed(code, "no", ErrorData(field=field))
+        reply = await exchange(playing(refusal), "POST", CHAT, chat(**fields))
 
-    assert (reply.status, reply.error["param"]) == (400, param)
+        assert (reply.status, reply.error["param"]) == (400, param)
 
 
 @pytest.mark.parametrize("field", [None, "prompt", "messages"])
