@@ -83,11 +83,11 @@ class _Entry:
     def length(self) -> int:
         return len(self.key) // _WIDTH
 
-    def usable(self, prompt: bytes, most: int) -> int:
-        """How many of the prompt's leading tokens this entry can serve, `most` at most."""
+    def usable(self, prompt: bytes, most: int, known: int) -> int:
+        """How many of the prompt's leading tokens this entry can serve, `most` at most; it has the first `known`."""
         if self.exact_only:
             return self.length if self.length <= most and prompt.startswith(self.key) else 0
-        shared = min(shared_length(self.key, prompt), most)
+        shared = min(shared_length(self.key, prompt, known), most)
         return shared if shared == self.length or shared >= LEAST_SHARED else 0
 
 
@@ -268,13 +268,14 @@ class PrefixCache:
 
     def _best(self, prompt: bytes, most: int) -> tuple[_Entry | None, int]:
         """The entry that serves most; among equals the smallest, whose copy costs least."""
-        best, length = None, 0
+        best, length, head = None, 0, b""
         for entry in self._entries.values():
-            if min(entry.length, most) < max(length, 1):
+            # Most share nearly all of a prompt or nearly none: what the best one has is compared in one go.
+            if min(entry.length, most) < max(length, 1) or not entry.key.startswith(head):
                 continue
-            usable = entry.usable(prompt, most)
+            usable = entry.usable(prompt, most, length)
             if usable > length or (best is not None and usable == length and entry.size < best.size):
-                best, length = entry, usable
+                best, length, head = entry, usable, prompt[: usable * _WIDTH]
         return best, length
 
 
@@ -282,9 +283,15 @@ def _packed(tokens: Sequence[int]) -> bytes:
     return array("q", tokens).tobytes()
 
 
-def shared_length(first: bytes, second: bytes) -> int:
-    """Length in tokens of the longest common prefix of packed ids, by bisection: each step compares memory."""
-    low, high = 0, min(len(first), len(second)) // _WIDTH
+def shared_length(first: bytes, second: bytes, known: int = 0) -> int:
+    """Length in tokens of the longest common prefix of packed ids, by bisection: each step compares memory.
+
+    Args:
+        first: Packed ids.
+        second: Others.
+        known: So many tokens are known to be shared.
+    """
+    low, high = known, min(len(first), len(second)) // _WIDTH
     while low < high:
         middle = (low + high + 1) // 2
         if first[low * _WIDTH : middle * _WIDTH] == second[low * _WIDTH : middle * _WIDTH]:
