@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,24 @@ def test_exact_prefix_survives_merges(user: str) -> None:
 
     assert tuple(chatml(user)[: len(prefix.tokens)]) == prefix.tokens
     assert list(prefix.tokens) == merging("system\nbe kind\nuser")
+
+
+def by_number(text: str) -> list[str]:
+    """A tokenizer that takes digits in a row as one token, and other characters as they are."""
+    return re.findall(r"[0-9]+|[^0-9]", text)
+
+
+def test_exact_prefix_survives_what_few_texts_do() -> None:
+    """Texts whose beginning merges with the template's own text are tried too, where no cut is certain."""
+    numbers: dict[str, int] = {}
+
+    def render(user: str) -> list[int]:
+        return [numbers.setdefault(piece, len(numbers)) for piece in by_number(f"be kind, turn 1{user}!")]
+
+    prefix = shared_prefix(render, exact=True)
+
+    assert tuple(render("12")[: len(prefix.tokens)]) == prefix.tokens
+    assert len(prefix.tokens) == len(by_number("be kind, turn "))
 
 
 def test_template_that_shares_little_gets_a_note() -> None:

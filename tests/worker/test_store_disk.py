@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,27 @@ def largest_file(size: int) -> Iterator[None]:
 
 def names_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
+
+
+def test_what_has_its_name_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Data, then its manifest: each is synced before it gets its name, and the folder after both."""
+    store = store_in(tmp_path / "kv")
+    done: list[str] = []
+    own_sync, own_rename = os.fsync, Path.rename
+
+    def fsync(descriptor: int) -> None:
+        done.append("sync folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "sync file")
+        own_sync(descriptor)
+
+    def rename(path: Path, target: Path) -> Path:
+        done.append(f"name {target.suffix}")
+        return own_rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "rename", rename)
+    saved(store, TOKENS)
+
+    assert done == ["sync file", "name .safetensors", "sync file", "name .json", "sync folder"]
 
 
 def test_a_disk_that_fills_up_leaves_nothing_behind(tmp_path: Path) -> None:

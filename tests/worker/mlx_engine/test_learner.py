@@ -126,6 +126,17 @@ def test_configured_prefixes_are_not_warmed_twice(tiny_llama: Path, tmp_path: Pa
     assert [report.name for report in warmed.prefixes] == ["mine"]
 
 
+def test_what_is_configured_comes_before_what_was_learned(tiny_llama: Path, tmp_path: Path) -> None:
+    """If the time ends, what a person has asked for is warm, and what was learned is not."""
+    worker = Worker(tiny_llama, tmp_path)
+    for _ in range(2):
+        worker.generate(chat(SYSTEM, "hello"))
+
+    warmed = worker.warm(WarmPrefix(name="mine", system=OTHER), learned=True)
+
+    assert [report.name for report in warmed.prefixes] == ["mine", worker.learned()[0].name]
+
+
 def test_a_learned_prefix_that_does_not_fit_is_no_failure(tiny_llama: Path, tmp_path: Path) -> None:
     """Where there is no room for a learned prefix the warmup succeeds all the same, with a note."""
     first = Worker(tiny_llama, tmp_path)
