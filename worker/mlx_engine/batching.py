@@ -56,6 +56,7 @@ class BatchDecoder:
         self._ahead = mx.default_device().type != mx.DeviceType.cpu if ahead is None else ahead
         self._rows: list[_Row] = []
         self._kv: list[Any] = []
+        self._merged = False
         self._inputs: Any = None
         self._steps = 0
         maybe_set_recommended_wired_limit()
@@ -70,14 +71,14 @@ class BatchDecoder:
 
     def add(self, start: Start) -> None:
         """See `Decoder`."""
-        kv = [layer.merge([layer]) for layer in start.kv]
         first = mx.array([start.first])
         if self._rows:
-            for layer, newcomer in zip(self._kv, kv, strict=True):
-                layer.extend(newcomer)
+            self._merge()
+            for layer, newcomer in zip(self._kv, start.kv, strict=True):
+                layer.extend(newcomer.merge([newcomer]))
             self._inputs = mx.concatenate([self._inputs, first])
         else:
-            self._kv, self._inputs = kv, first
+            self._kv, self._merged, self._inputs = start.kv, False, first
         self._rows.append(_Row(start, list(start.prompt), start.most))
 
     def step(self) -> list[Decoded]:
@@ -105,6 +106,11 @@ class BatchDecoder:
         self._leave([place])
         return held
 
+    def _merge(self) -> None:
+        """Batched KV caches need a mask and an offset for each row, which one sequence alone has no use for."""
+        if not self._merged:
+            self._kv, self._merged = [layer.merge([layer]) for layer in self._kv], True
+
     def _decoded(self, tokens: list[int]) -> list[Decoded]:
         decoded: list[Decoded] = []
         leaving: list[int] = []
@@ -121,7 +127,7 @@ class BatchDecoder:
         return decoded
 
     def _held(self, place: int) -> Held:
-        kv = [layer.extract(place) for layer in self._kv]
+        kv = [layer.extract(place) for layer in self._kv] if self._merged else self._kv
         evaluate(kv)  # a lazy slice would keep the whole batch's arrays
         return Held(self._rows[place].tokens, kv)
 

@@ -29,7 +29,7 @@ class Chooser:
     None of them raises for what a request asks: an exception in a batch would end all its sequences.
 
     Attributes:
-        sampler: Draws from log probabilities.
+        sampler: Draws from logits.
         penalties: Where there are any.
         constraint: Where there is one.
         recorder: Where log probabilities are asked for.
@@ -70,8 +70,7 @@ class Chooser:
 
     def choose(self, tokens: Any, logits: Any) -> Any:
         """An array of one token, for the position after `tokens`, as `process` and sampler have it."""
-        processed = self.process(tokens, logits) if self.processes else logits
-        return self.sampler(normalized(processed))
+        return self.sampler(self.process(tokens, logits) if self.processes else logits)
 
     def told(self, token: int) -> tuple[TokenLogprob, ...]:
         """What is to be told of the oldest token not told yet."""
@@ -140,9 +139,4 @@ def choose_each(choosers: Sequence[Chooser], tokens: Any, logits: Any) -> Any:
             if chooser.processes:
                 rows[place] = chooser.process(tokens[place : place + 1], rows[place])
         logits = mx.concatenate(rows)
-    return sample_each([chooser.sampler for chooser in choosers], normalized(logits))
-
-
-def normalized(logits: Any) -> Any:
-    """Log probabilities from logits shaped (rows, vocabulary)."""
-    return logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+    return sample_each([chooser.sampler for chooser in choosers], logits)

@@ -20,6 +20,7 @@ from ...ipc.messages import Load
 from ..embedded import NAME as EMBEDDED_ID
 from ..errors import ModelUnusable
 from .faults import FETCH_AGAIN, check_folder, explained
+from .head import narrow
 from .kv import KvCost, evaluate, is_batchable, is_trimmable
 from .sources import EMBEDDED, Report, find_model
 
@@ -48,6 +49,7 @@ class LoadedModel:
         context: Most tokens of prompt and answer together.
         vocabulary: Token ids below this are safe to embed; others would kill the process.
         width: Of its logits.
+        narrow: It computes logits for the last position only.
         trimmable: Whether its KV can be cut to any common prefix.
         batchable: Whether its KV can be merged into a batch's.
         cost: Memory of its KV.
@@ -61,6 +63,7 @@ class LoadedModel:
     context: int
     vocabulary: int
     width: int
+    narrow: bool
     trimmable: bool
     batchable: bool
     cost: KvCost
@@ -137,6 +140,7 @@ def _context(config: dict[str, Any], limit: int | None) -> int:
 def _tested(folder: Path, model: Any, read: Future[Any], name: str, context: int) -> LoadedModel:
     """Run the model once; what it shows, and the KV that it leaves, tell the rest."""
     kv = make_prompt_cache(model)
+    narrow(model, _embeddings(model))
     try:
         logits = model(mx.array([[index % 2 for index in range(TEST_TOKENS)]]), cache=kv)
         evaluate(kv)
@@ -161,6 +165,7 @@ def _tested(folder: Path, model: Any, read: Future[Any], name: str, context: int
         context=context,
         vocabulary=vocabulary,
         width=width,
+        narrow=logits.shape[1] == 1,
         trimmable=is_trimmable(kv),
         batchable=is_batchable(kv),
         cost=KvCost.of(kv),
@@ -171,8 +176,12 @@ def _tested(folder: Path, model: Any, read: Future[Any], name: str, context: int
 
 def embedding_rows(model: Any) -> list[int]:
     """Rows of the token embeddings that the model has; ids must be below the smallest."""
+    return [int(module.weight.shape[0]) for module in _embeddings(model)]
+
+
+def _embeddings(model: Any) -> list[Any]:
     return [
-        int(module.weight.shape[0])
+        module
         for name, module in model.named_modules()
         if isinstance(module, nn.Embedding | nn.QuantizedEmbedding) and name.rpartition(".")[2] in EMBEDDINGS
     ]

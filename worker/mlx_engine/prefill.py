@@ -21,10 +21,11 @@ LARGEST_CHUNK = 2048
 FIRST_CHUNK = 64
 """Before anything was measured: under a second on two cores."""
 ALL_LOGITS = 64
-"""The last forward computes logits for each of its positions, of which only the last is needed. Up to so many
-positions that is cheaper than another forward; above, it costs time and memory (positions x vocabulary)."""
+"""A model whose head is not narrowed computes logits for each position of the last forward, of which only the last is
+needed. Up to so many positions that is cheaper than another forward; above, it costs time and memory (positions x
+vocabulary)."""
 TAIL = SMALLEST_CHUNK
-"""Length of the last chunk where it is split off because of `ALL_LOGITS`."""
+"""Length of the last chunk where it is split off because of `ALL_LOGITS`; fewer tokens than these are never left."""
 
 
 class Pace:
@@ -68,6 +69,7 @@ class Prefill:
         done: Number of tokens in `kv`.
         chunk_seconds: Time budget of one step.
         pace: Speed known from earlier prefills on the same model.
+        narrow: The model's head was narrowed, see `head`.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Prefill:
         *,
         chunk_seconds: float = 0.5,
         pace: Pace | None = None,
+        narrow: bool = False,
     ) -> None:
         if not 0 <= done <= len(tokens) or (kv is None and done):
             raise ValueError(
@@ -86,6 +89,7 @@ class Prefill:
             )
         self._model = model
         self._pace = pace or Pace()
+        self._narrow = narrow
         self.tokens = list(tokens)
         self.kv: list[Any] = make_prompt_cache(model) if kv is None else kv
         self.done = done
@@ -133,4 +137,4 @@ class Prefill:
         if end < self.total or self.remaining - size >= TAIL:
             return size
         # This chunk and the tail are what is left: one forward, or two of which the second is no stub.
-        return self.remaining if self.remaining <= ALL_LOGITS else self.remaining - TAIL
+        return self.remaining if self._narrow or self.remaining <= ALL_LOGITS else self.remaining - TAIL

@@ -1,4 +1,4 @@
-"""Choosing the next token from its log probabilities.
+"""Choosing the next token from its logits.
 
 Randomness depends on the seed and the token's position only, not on a generator's state. So a generation that another
 worker resumes in the middle goes on as if nothing had been, and requests in one batch don't disturb each other.
@@ -19,9 +19,11 @@ from ...ipc.messages import Sampling
 from ..errors import InvalidRequest
 
 Sampler: TypeAlias = Callable[[Any], Any]
-"""Log probabilities shaped (1, vocabulary) to token ids shaped (1,). Called once for each position, in order."""
+"""Logits shaped (1, vocabulary) to token ids shaped (1,). Called once for each position, in order."""
 
 GREEDY: Sampler = greedy_sampler
+"""Of the logits as they are: to normalize them first took 19 of a step's 250 ms (16 sequences of the embedded model
+on two cores)."""
 COLDEST = 1e-4
 """Lower temperatures are greedy to all float32 can tell, and dividing by them overflows."""
 
@@ -91,9 +93,9 @@ class SeededSampler:
         self._seed = (seed % (1 << 64)).to_bytes(8, "little")
         self._position = position
 
-    def __call__(self, logprobs: Any) -> Any:
+    def __call__(self, logits: Any) -> Any:
         """Choose the token of the next position."""
-        return drawn([self], logprobs)
+        return drawn([self], logits)
 
     def noise(self, width: int) -> Any:
         """Gumbel noise shaped (1, width) for the next position."""
@@ -104,14 +106,14 @@ class SeededSampler:
         return mx.random.gumbel((1, width), key=mx.random.key(key))
 
 
-def sample_each(samplers: Sequence[Sampler], logprobs: Any) -> Any:
-    """One token for each row of log probabilities, by the row's sampler; alike ones work on their rows together."""
+def sample_each(samplers: Sequence[Sampler], logits: Any) -> Any:
+    """One token for each row of logits, by the row's sampler; alike ones work on their rows together."""
     groups: dict[Shape | None, list[int]] = {}
     for place, sampler in enumerate(samplers):
         groups.setdefault(sampler.shape if isinstance(sampler, SeededSampler) else None, []).append(place)
     chosen = []
     for places in groups.values():
-        rows = logprobs if len(groups) == 1 else logprobs[mx.array(places)]
+        rows = logits if len(groups) == 1 else logits[mx.array(places)]
         seeded = [sampler for place in places if isinstance(sampler := samplers[place], SeededSampler)]
         chosen.append(drawn(seeded, rows) if seeded else GREEDY(rows))
     if len(chosen) == 1:
@@ -120,10 +122,10 @@ def sample_each(samplers: Sequence[Sampler], logprobs: Any) -> Any:
     return mx.concatenate(chosen)[mx.array([order.index(place) for place in range(len(order))])]
 
 
-def drawn(samplers: Sequence[SeededSampler], logprobs: Any) -> Any:
+def drawn(samplers: Sequence[SeededSampler], logits: Any) -> Any:
     """One token for each row, by samplers of one shape. A row's token is the same in any company."""
-    shape, width = samplers[0].shape, logprobs.shape[-1]
-    logprobs = logprobs.astype(mx.float32)
+    shape, width = samplers[0].shape, logits.shape[-1]
+    logprobs = (logits - mx.logsumexp(logits, axis=-1, keepdims=True)).astype(mx.float32)
     if shape.top_p < 1:
         logprobs = nucleus(logprobs, shape.top_p)
     if shape.min_p:

@@ -1,8 +1,8 @@
 """What is computed next.
 
-A turn is one decoding step for all running sequences, then one chunk of prefill: of the user's request that has the
-least to do, or, while no user waits, of a warmup. So nobody waits for longer than a chunk and a step. What an
-abandoned warmup left is computed while there is nothing else at all.
+A turn is one decoding step for all running sequences, then a chunk's time of prefill: of the users' requests that
+have the least to do, or, while no user waits, of a warmup. So nobody waits for longer than a chunk and a step. What
+an abandoned warmup left is computed while there is nothing else at all.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .intake import Intake
 from .learner import Learner
 from .loading import LoadedModel
 from .planning import Plan, Planner
-from .prefill import Pace, Prefill
+from .prefill import SMALLEST_CHUNK, Pace, Prefill
 from .renewal import Renewal
 from .warming import WarmJob
 
@@ -179,21 +179,42 @@ class Scheduler:
     # -- computing -------------------------------------------------------------------------------------------
 
     def turn(self) -> None:
-        """One decoding step, one chunk."""
+        """One decoding step, one chunk's time."""
         if self._decoding:
             self._decode()
-        if self._waiting and len(self._decoding) < self._max_batch:
-            self._prefill(min(self._waiting.values(), key=self._urgency))
+        if (generation := self._next()) is not None:
+            self._prefills(generation)
         elif self._warming:
             self._warm_step(self._warming[0])
         elif not self._decoding:
             self._background.look()
             self._background.step(self._chunk_seconds)
 
+    def _next(self) -> Generation | None:
+        """Whose prompt is to be computed now."""
+        if len(self._decoding) >= self._max_batch:
+            return None
+        return min(self._waiting.values(), key=self._urgency, default=None)
+
+    def _prefills(self, generation: Generation | None) -> None:
+        """A chunk of one prompt; then whole prompts while they fit into a chunk's time.
+
+        A decoding step of few costs nearly what one of many does, so those who come together should join together.
+        """
+        until = time.perf_counter() + self._chunk_seconds
+        while generation is not None:
+            self._prefill(generation)
+            generation = self._next()
+            if generation is not None and time.perf_counter() + self._seconds(generation) > until:
+                return
+
+    def _seconds(self, generation: Generation) -> float:
+        """How long its prefill will take."""
+        return max(generation.remaining, SMALLEST_CHUNK) / (self._pace.tokens_per_second or GUESSED_PACE)
+
     def _urgency(self, generation: Generation) -> float:
         """Seconds of work left, less the seconds already waited: the shortest first, and nobody starves."""
-        pace = self._pace.tokens_per_second or GUESSED_PACE
-        return generation.remaining / pace - (time.perf_counter() - generation.submitted)
+        return self._seconds(generation) - (time.perf_counter() - generation.submitted)
 
     def _warm_step(self, job: WarmJob) -> None:
         share = WARM_SHARE if self._decoding else 1.0
@@ -222,7 +243,13 @@ class Scheduler:
         """Looked up only now: a request before this one may have left what this one needs."""
         kv, cached = (None, 0) if generation.probe else self._found(generation.tokens)
         prefill = Prefill(
-            self.loaded.model, generation.tokens, kv, cached, chunk_seconds=self._chunk_seconds, pace=self._pace
+            self.loaded.model,
+            generation.tokens,
+            kv,
+            cached,
+            chunk_seconds=self._chunk_seconds,
+            pace=self._pace,
+            narrow=self.loaded.narrow,
         )
         generation.prefill, generation.cached = prefill, cached
         return prefill

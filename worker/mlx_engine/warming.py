@@ -156,7 +156,8 @@ class WarmJob:
         if restored is not None:
             kv, cached = restored.kv, restored.length
             self._restored = cached
-        return Prefill(self._loaded.model, plan.prefix.tokens, kv, cached, pace=self._pace)
+        loaded = self._loaded
+        return Prefill(loaded.model, plan.prefix.tokens, kv, cached, pace=self._pace, narrow=loaded.narrow)
 
     def _read(self, plan: Plan, beyond: int) -> Generator[None, None, Restored | None]:
         reading = self._ahead.pop(plan.name, None) or self._reading(plan, beyond)

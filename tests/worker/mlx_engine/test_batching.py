@@ -28,9 +28,11 @@ class Counting:
         self._model = model
         self.forwards = 0
         self.rows: list[int] = []
+        self.caches: list[str] = []
 
     def __call__(self, inputs: Any, **how: Any) -> Any:
         self.forwards += 1
+        self.caches.append(type(how["cache"][0]).__name__)
         self.rows.append(inputs.shape[0])
         return self._model(inputs, **how)
 
@@ -64,6 +66,22 @@ def test_no_forward_is_wasted(model: Any, ahead: bool) -> None:
 
     assert counting.rows == [3] * (6 + ahead)
     assert len(decoded) == 18
+
+
+def test_sequence_alone_is_computed_without_a_batchs_masks(model: Any) -> None:
+    """While there is one sequence only, its KV is used as it is; another may join all the same."""
+    counting = Counting(model)
+    decoder = BatchDecoder(counting, NEVER)
+    decoder.add(start(model, 0, 6))
+    decoded = [*decoder.step(), *decoder.step()]
+    decoder.add(start(model, 1, 4))
+    while len(decoder):
+        decoded += decoder.step()
+
+    assert counting.caches == ["KVCache"] * 2 + ["BatchKVCache"] * 4
+    for place, most in ((0, 6), (1, 4)):
+        first, *rest = greedy(model, list(PROBES[place].encode()), 1 + most)
+        assert [item.token for item in decoded if item.key == place] == rest, first
 
 
 def test_an_empty_batch_computes_nothing(model: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
+from mlx_lm.utils import load_model
 
 from stoker.ipc.messages import JsonConstraint, Sampling, TextPrompt, TokenLogprob
 from stoker.worker.mlx_engine.logprobs import LEAST, Recorder
@@ -29,7 +30,8 @@ def expected(core: DrivenCore, tokens: tuple[int, ...]) -> Any:
     """The model's own log probabilities at each token of an answer, in one forward."""
     loaded = core.scheduler.loaded
     prompt = loaded.tokenizer.encode(PROMPT)
-    logits = loaded.model(mx.array([*prompt, *tokens])[None])[0, len(prompt) - 1 : -1]
+    model = load_model(loaded.folder)[0]  # the core's own tells the last position's only
+    logits = model(mx.array([*prompt, *tokens])[None])[0, len(prompt) - 1 : -1]
     return np.array(logits - mx.logsumexp(logits, axis=-1, keepdims=True))
 
 

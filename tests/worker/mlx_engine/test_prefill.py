@@ -90,6 +90,23 @@ def test_logits_of_many_positions_are_not_computed(llama: Any) -> None:
     assert prefill.done == len(TOKENS) - TAIL
 
 
+def test_narrow_model_leaves_no_tail(llama: Any) -> None:
+    """Where the last position's logits are all that is computed, the last chunk is one forward, however long."""
+    prefill = Prefill(llama, TOKENS, pace=FixedPace(10_000), narrow=True)
+
+    logits = prefill.step()
+
+    assert logits is not None
+    assert mx.allclose(logits, whole(llama, TOKENS), atol=1e-4).item()
+
+
+def test_narrow_model_leaves_no_stub(llama: Any) -> None:
+    """A rest of a few tokens goes with the chunk before it: a forward of its own would read all weights for them."""
+    prefill = Prefill(llama, TOKENS[: 100 + TAIL - 1], pace=FixedPace(200), narrow=True)
+
+    assert prefill.step() is not None
+
+
 def test_short_suffix_is_one_forward(llama: Any) -> None:
     """What is left is one forward when it is short, however small the chunks are otherwise."""
     assert Prefill(llama, TOKENS[:ALL_LOGITS], pace=FixedPace(100)).step() is not None

@@ -177,6 +177,27 @@ def test_decoding_goes_on_between_chunks(tiny_llama: Path) -> None:
     assert len(core.answer(running).tokens) >= before + chunks - 1
 
 
+@pytest.mark.parametrize(("chunk_seconds", "begun"), [(600.0, 4), (1e-9, 1)])
+def test_prompts_that_fit_into_a_chunks_time_join_together(
+    tiny_llama: Path, chunk_seconds: float, begun: int
+) -> None:
+    """In one turn as many prompts are computed as fit into a chunk's time, and one in any case."""
+    core = DrivenCore(tiny_llama, chunk_seconds=chunk_seconds)
+    requests = [core.submit(ask(probe, 6)) for probe in (*PROBES, "short")]
+    core.core.turn()
+
+    assert len([request for request in requests if core.answer(request).tokens]) == begun
+
+
+def test_turn_does_not_overfill_the_batch(tiny_llama: Path) -> None:
+    """However much fits into a chunk's time, no more sequences begin than may decode together."""
+    core = DrivenCore(tiny_llama, max_batch=2, chunk_seconds=600.0)
+    requests = [core.submit(ask(probe, 6)) for probe in PROBES]
+    core.core.turn()
+
+    assert len([request for request in requests if core.answer(request).tokens]) == 2
+
+
 def test_users_go_before_warmups(tiny_llama: Path) -> None:
     """A request that comes during a warmup is prefilled wholly before the warmup's next chunk."""
     core = DrivenCore(tiny_llama, **CHUNKED)
