@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+
 import mlx.core as mx
 import pytest
 
