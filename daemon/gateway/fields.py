@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import msgspec
 
+from ..dispatch import RequestFailed
 from .errors import ApiError
 
 Neutral = Mapping[str, tuple[Any, ...]]
@@ -85,6 +87,22 @@ def refuse_unless_neutral(request: msgspec.Struct, neutral: Neutral, instead: Ma
         if value is not None and value not in values:
             allowed = " or ".join([*(msgspec.json.encode(each).decode() for each in values), "null"])
             raise not_built(name, instead.get(name, f"leave it out, or send {allowed}"))
+
+
+@contextmanager
+def in_terms_of(fields: Mapping[str | None, str]) -> Iterator[None]:
+    """Have what the worker refuses name the client's fields.
+
+    Args:
+        fields: What the client calls a field of the worker's request; None is a refusal that names none.
+    """
+    try:
+        yield
+    except RequestFailed as failure:
+        field = fields.get(failure.data.field, failure.data.field)
+        raise RequestFailed(
+            failure.code, failure.message, msgspec.structs.replace(failure.data, field=field)
+        ) from failure
 
 
 def require_shallow(value: object, path: str) -> None:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Mapping
 from typing import Protocol
 
 import msgspec
 from aiohttp import web
 
 from ....ipc.messages import Generate, ToolConstraint
-from ...dispatch import RequestFailed
 from ..backend import Backend
 from ..bodies import json_response, read_body
+from ..fields import in_terms_of
 from ..merging import Merged, generations
 from ..names import listed, require_known
 from ..streaming import stream, unfinished
@@ -47,7 +46,7 @@ class OpenAI:
         """Answer a chat."""
         call = read_chat(await read_body(request))
         require_known(self._backend.models, call.model)
-        with _in_terms_of(_chat_fields(call.body)):
+        with in_terms_of(_chat_fields(call.body)):
             async with generations(self._backend.dispatch, call.bodies) as outputs:
                 return await self._told_chat(request, call, outputs)
 
@@ -65,7 +64,7 @@ class OpenAI:
         """Go on with one or several texts."""
         call = read_completion(await read_body(request))
         require_known(self._backend.models, call.model)
-        with _in_terms_of(_COMPLETION_FIELDS):
+        with in_terms_of(_COMPLETION_FIELDS):
             async with generations(self._backend.dispatch, call.bodies) as outputs:
                 return await self._told_completion(request, call, outputs)
 
@@ -131,14 +130,3 @@ def _chat_fields(body: Generate) -> Mapping[str | None, str]:
         "constraint": constraint,
         "constraint.schema": "response_format.json_schema.schema",
     }
-
-
-@contextmanager
-def _in_terms_of(fields: Mapping[str | None, str]) -> Iterator[None]:
-    try:
-        yield
-    except RequestFailed as failure:
-        field = fields.get(failure.data.field, failure.data.field)
-        raise RequestFailed(
-            failure.code, failure.message, msgspec.structs.replace(failure.data, field=field)
-        ) from failure

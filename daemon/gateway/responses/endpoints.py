@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 from aiohttp import web
 
+from ....ipc.messages import Generate, ToolConstraint
 from ...dispatch import Output
 from ..backend import Backend
 from ..bodies import json_response, read_body
 from ..errors import ApiError
+from ..fields import in_terms_of
 from ..names import require_known
 from ..streaming import stream, unfinished
 from .answer import Answer, new_response
@@ -37,11 +39,12 @@ class Responses:
         """Answer a request."""
         call = read_responses(await read_body(request))
         require_known(self._backend.models, call.model)
-        async with self._backend.dispatch.generate(call.body) as outputs:
-            answer = Answer(new_response(call.model, call.shown), call.tools.spaces)
-            if call.stream:
-                return await stream(request, outputs, answer)
-            return json_response(await _whole(answer, outputs))
+        with in_terms_of(_fields(call.body)):
+            async with self._backend.dispatch.generate(call.body) as outputs:
+                answer = Answer(new_response(call.model, call.shown), call.tools.spaces)
+                if call.stream:
+                    return await stream(request, outputs, answer)
+                return json_response(await _whole(answer, outputs))
 
     async def nothing_stored(self, request: web.Request) -> web.Response:
         """Refuse to look for a response: all that there was of it went to whoever asked."""
@@ -60,3 +63,17 @@ async def _whole(answer: Answer, outputs: AsyncIterator[Output]) -> Response:
     if not answer.complete:
         raise unfinished()
     return answer.response
+
+
+def _fields(body: Generate) -> Mapping[str | None, str]:
+    """What the client calls the fields of the worker's request."""
+    return {
+        None: "input",
+        "prompt": "input",
+        "messages": "input",
+        "template_args": "reasoning",
+        "max_tokens": "max_output_tokens",
+        "logprobs": "top_logprobs",
+        "constraint": "tool_choice" if isinstance(body.constraint, ToolConstraint) else "text.format",
+        "constraint.schema": "text.format.schema",
+    }

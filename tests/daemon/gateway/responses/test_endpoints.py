@@ -8,7 +8,8 @@ import openai
 import pydantic
 import pytest
 
-from stoker.daemon.dispatch import Unavailable
+from stoker.daemon.dispatch import RequestFailed, Unavailable
+from stoker.ipc.errors import ErrorCode, ErrorData
 from stoker.ipc.messages import ChatPrompt, Delta, ToolCall
 from tests.fakes.fake_dispatch import FINISHED, STARTED, Hold, answer, delta, playing
 from tests.fakes.http import connected, exchange, sdk, serving
@@ -17,6 +18,8 @@ from tests.fakes.response_events import checked, events
 pytestmark = pytest.mark.anyio
 
 PATH = "/v1/responses"
+STRUCTURED = {"text": {"format": {"type": "json_schema", "name": "city", "schema": {"type": "object"}}}}
+CALLED = {"tools": [{"type": "function", "name": "f", "parameters": {"type": "object"}}], "tool_choice": "required"}
 
 
 def body(**fields: Any) -> dict[str, Any]:
@@ -161,6 +164,28 @@ async def test_refusals_have_their_status() -> None:
     assert (bad.status, bad.error["param"]) == (400, "previous_response_id")
     assert (other.status, other.error["code"]) == (404, "model_not_found")
     assert (busy.status, busy.headers["retry-after"]) == (503, "2")
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "param"),
+    [
+        ({}, None, "input"),
+        ({}, "messages", "input"),
+        ({}, "temperature", "temperature"),
+        ({}, "max_tokens", "max_output_tokens"),
+        (STRUCTURED, "constraint", "text.format"),
+        (STRUCTURED, "constraint.schema", "text.format.schema"),
+        (CALLED, "constraint", "tool_choice"),
+    ],
+    ids=str,
+)
+async def test_worker_refusal_names_the_clients_field(fields: dict[str, Any], field: str | None, param: str) -> None:
+    """What the worker says of its own terms is said in those of a response, streamed or not."""
+    for stream in (False, True):
+        refusal = RequestFailed(ErrorCode.UNSUPPORTED, "no", ErrorData(field=field))
+        reply = await exchange(playing(refusal), "POST", PATH, body(stream=stream, **fields))
+
+        assert (reply.status, reply.error["param"]) == (400, param)
 
 
 async def test_broken_stream_is_told_and_broken_off() -> None:
