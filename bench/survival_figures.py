@@ -124,7 +124,7 @@ def silence(home: Path, quick: bool) -> Section:
         title="A silent compute thread",
         method=(
             f"Each worker but the last hangs after five tokens of an answer, its socket still read; {WATCH:g} s of "
-            "silence are allowed. From the last token until the daemon has ended the process."
+            "silence are allowed. From the request until the daemon has ended the process."
         ),
         header=("silent until ended", "allowed"),
         rows=((str(times), f"{WATCH:g} s"),),
@@ -134,17 +134,21 @@ def silence(home: Path, quick: bool) -> Section:
 
 
 def _noticed(daemon: Subject) -> float:
-    pid = daemon.worker_pid
-    url = daemon.status().http
-    what = Ask(user=7, seed=None, stream=True, max_tokens=32)
-    client = threading.Thread(target=lambda: anyio.run(_alone, url, what), daemon=True)
+    process = psutil.Process(daemon.worker_pid)
     began = time.perf_counter()
-    client.start()
-    process = psutil.Process(pid)
-    process.wait(WATCH + 30)
+    anyio.run(_until_ended, daemon.status().http, process)
     passed = time.perf_counter() - began
     daemon.ask(lambda client: client.wait_ready(30))
     return passed
+
+
+async def _until_ended(url: str, process: psutil.Process) -> None:
+    """Ask for what makes a worker hang, and leave when it was ended: the next one shall hang for the next trial."""
+    what = Ask(user=7, seed=None, stream=True, max_tokens=32)
+    async with aiohttp.ClientSession() as session, anyio.create_task_group() as tasks:
+        tasks.start_soon(ask, session, url, what)
+        await anyio.to_thread.run_sync(process.wait, WATCH + 30)
+        tasks.cancel_scope.cancel()
 
 
 # -- patience ------------------------------------------------------------------------------------------------
