@@ -92,7 +92,10 @@ def embedded_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache directory with the embedded model in it, converted once for each run (550 MB)."""
     from stoker.worker.embedded import EmbeddedModelMissing, embedded_model  # noqa: PLC0415 - most tests need no mlx
 
-    cache = tmp_path_factory.mktemp("cache")
+    parallel = "PYTEST_XDIST_WORKER" in os.environ
+    # The workers' directories lie in one that is the run's. The first converts; a lock of the product's has the
+    # others wait, with a deadline.
+    cache = tmp_path_factory.getbasetemp().parent / "embedded" if parallel else tmp_path_factory.mktemp("cache")
     try:
         embedded_model(cache, lambda _done, _total: None)
     except EmbeddedModelMissing as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,25 +14,42 @@ import pytest
 from anthropic.types import Message
 
 from tests.fakes.anthropic_client import WEATHER
-from tests.fakes.running_daemon import DEADLINE, RunningDaemon
+from tests.fakes.running_daemon import DEADLINE
+from tests.fakes.served import served
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 SYSTEM = "You are a careful assistant. Answer in one short sentence, and never guess."
 USER = {"role": "user", "content": "What is a stoker?"}
+ENVIRON = {"KV_CACHE_WARMUP": "0", "STOKER_ACCEPT_ANY_MODEL": "true"}
+
+
+@pytest.fixture(scope="module")
+def tiny_url(tiny_llama: Path) -> Iterator[str]:
+    """Where a daemon with random weights listens, which tests share.
+
+    Each sends a system prompt of its own, which differs from the others in the first letters, so that nothing is
+    cached for one because of another.
+    """
+    with served(tiny_llama, ENVIRON) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def spoken_url(scripted_model: Path) -> Iterator[str]:
+    """Where a daemon with the scripted model listens, which tests share."""
+    with served(scripted_model, ENVIRON) as url:
+        yield url
 
 
 @asynccontextmanager
-async def served(model: Path) -> AsyncIterator[tuple[anthropic.AsyncAnthropic, openai.AsyncOpenAI]]:
-    """Clients of a daemon that serves `model`, of both APIs."""
-    async with RunningDaemon(model, {"KV_CACHE_WARMUP": "0", "STOKER_ACCEPT_ANY_MODEL": "true"}) as daemon:
-        await daemon.ready()
-        url = (await daemon.status()).http
-        async with (
-            anthropic.AsyncAnthropic(base_url=url, api_key="unused", max_retries=0, timeout=DEADLINE) as ours,
-            openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="unused", max_retries=0, timeout=DEADLINE) as other,
-        ):
-            yield ours, other
+async def clients(url: str) -> AsyncIterator[tuple[anthropic.AsyncAnthropic, openai.AsyncOpenAI]]:
+    """Clients of both APIs."""
+    async with (
+        anthropic.AsyncAnthropic(base_url=url, api_key="unused", max_retries=0, timeout=DEADLINE) as ours,
+        openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="unused", max_retries=0, timeout=DEADLINE) as other,
+    ):
+        yield ours, other
 
 
 def ask(**fields: Any) -> dict[str, Any]:
@@ -50,9 +67,9 @@ def prompt_tokens(message: Message) -> int:
     return message.usage.input_tokens + (message.usage.cache_read_input_tokens or 0)
 
 
-async def test_both_apis_tell_the_same_answer(tiny_llama: Path) -> None:
+async def test_both_apis_tell_the_same_answer(tiny_url: str) -> None:
     """Whole, streamed and through OpenAI's API, a conversation has one answer, and as many tokens as were counted."""
-    async with served(tiny_llama) as (client, other):
+    async with clients(tiny_url) as (client, other):
         whole = await client.messages.create(**ask())
         async with client.messages.stream(**ask()) as stream:
             streamed = await stream.get_final_message()
@@ -71,16 +88,17 @@ async def test_both_apis_tell_the_same_answer(tiny_llama: Path) -> None:
     assert streamed.usage.cache_read_input_tokens
 
 
-async def test_agents_noise_costs_no_prefill(tiny_llama: Path) -> None:
+async def test_agents_noise_costs_no_prefill(tiny_url: str) -> None:
     """A new billing header and a mark that moved on leave system prompt, tools and history in the cache."""
     mark = {"cache_control": {"type": "ephemeral"}}
+    prompt = "Noise is what an agent sends beside its prompt; think nothing of it."
 
     def system(number: str) -> list[dict[str, Any]]:
         header = f"x-anthropic-billing-header: cc_version=2.1.38; cch={number};"
-        return [{"type": "text", "text": header}, {"type": "text", "text": SYSTEM, **mark}]
+        return [{"type": "text", "text": header}, {"type": "text", "text": prompt, **mark}]
 
     first = {"role": "user", "content": [{"type": "text", "text": "What is a stoker?", **mark}]}
-    async with served(tiny_llama) as (client, _):
+    async with clients(tiny_url) as (client, _):
         message = await client.messages.create(**ask(system=system("00001"), tools=[WEATHER], messages=[first]))
         history: list[Any] = [USER, {"role": "assistant", "content": message.content}]
         again = await client.messages.create(
@@ -95,24 +113,30 @@ async def test_agents_noise_costs_no_prefill(tiny_llama: Path) -> None:
     assert again.usage.input_tokens < prompt_tokens(message)
 
 
-async def test_begun_answer_goes_on(tiny_llama: Path) -> None:
+async def test_begun_answer_goes_on(tiny_url: str) -> None:
     """An answer that the client began is continued as the model would have continued it itself."""
-    async with served(tiny_llama) as (client, _):
-        text = said(await client.messages.create(**ask())).rstrip()
+    prompt = "Begin an answer, and go on with it in the same tone until you are told to stop."
+    async with clients(tiny_url) as (client, _):
+        text = said(await client.messages.create(**ask(system=prompt))).rstrip()
         begun = text[: len(text) // 2].rstrip()
         rest = await client.messages.create(
-            **ask(messages=[USER, {"role": "assistant", "content": begun}], max_tokens=len(text) - len(begun))
+            **ask(
+                system=prompt,
+                messages=[USER, {"role": "assistant", "content": begun}],
+                max_tokens=len(text) - len(begun),
+            )
         )
 
     assert begun
     assert begun + said(rest) == text
 
 
-async def test_request_for_no_tokens_warms(tiny_llama: Path) -> None:
+async def test_request_for_no_tokens_warms(tiny_url: str) -> None:
     """`max_tokens` 0 answers with nothing, and the same request afterwards finds its prompt computed."""
-    async with served(tiny_llama) as (client, _):
-        warmed = await client.messages.create(**ask(max_tokens=0))
-        message = await client.messages.create(**ask())
+    prompt = "Warm this, and say nothing yet: whoever asks in earnest comes soon."
+    async with clients(tiny_url) as (client, _):
+        warmed = await client.messages.create(**ask(system=prompt, max_tokens=0))
+        message = await client.messages.create(**ask(system=prompt))
 
     assert (warmed.content, warmed.stop_reason, warmed.usage.output_tokens) == ([], "max_tokens", 0)
     assert (warmed.usage.cache_read_input_tokens, prompt_tokens(warmed)) == (0, prompt_tokens(message))
@@ -140,9 +164,9 @@ SAID: dict[str, tuple[list[dict[str, Any]], str]] = {
 """What scripts become: the parts of each block that matter, and why the answer ended."""
 
 
-async def test_what_a_model_says_becomes_blocks(scripted_model: Path) -> None:
+async def test_what_a_model_says_becomes_blocks(spoken_url: str) -> None:
     """Thinking, text and calls that the worker's parsers find are blocks, the same in a stream and whole."""
-    async with served(scripted_model) as (client, _):
+    async with clients(spoken_url) as (client, _):
         for script, (expected, reason) in SAID.items():
             fields = ask(messages=[{"role": "user", "content": script}], tools=[WEATHER], max_tokens=200)
             whole = await client.messages.create(**fields)
@@ -156,7 +180,7 @@ async def test_what_a_model_says_becomes_blocks(scripted_model: Path) -> None:
             assert whole.usage.output_tokens == streamed.usage.output_tokens
 
 
-async def test_conversation_with_a_tool_goes_on(scripted_model: Path) -> None:
+async def test_conversation_with_a_tool_goes_on(spoken_url: str) -> None:
     """A call, its result and the next answer: the client's own history is understood; one call only, if so asked."""
     fields = ask(
         messages=[{"role": "user", "content": "two calls"}],
@@ -164,7 +188,7 @@ async def test_conversation_with_a_tool_goes_on(scripted_model: Path) -> None:
         tool_choice={"type": "auto", "disable_parallel_tool_use": True},
         max_tokens=200,
     )
-    async with served(scripted_model) as (client, _):
+    async with clients(spoken_url) as (client, _):
         first = await client.messages.create(**fields)
         (called,) = first.content
         assert called.type == "tool_use"
@@ -178,17 +202,17 @@ async def test_conversation_with_a_tool_goes_on(scripted_model: Path) -> None:
     assert (second.stop_reason, second.stop_sequence) == ("end_turn", None)
 
 
-async def test_stop_sequence_ends_an_answer(scripted_model: Path) -> None:
+async def test_stop_sequence_ends_an_answer(spoken_url: str) -> None:
     """The model is stopped at the sequence, which is told and not said."""
     fields = ask(messages=[{"role": "user", "content": "plain"}], stop_sequences=["stays", " so"], max_tokens=200)
-    async with served(scripted_model) as (client, _):
+    async with clients(spoken_url) as (client, _):
         message = await client.messages.create(**fields)
 
     assert said(message) == "The fire is warm, and it "
     assert (message.stop_reason, message.stop_sequence) == ("stop_sequence", "stays")
 
 
-async def test_a_model_that_knows_nothing_keeps_to_the_form(tiny_llama: Path) -> None:
+async def test_a_model_that_knows_nothing_keeps_to_the_form(tiny_url: str) -> None:
     """Random weights call the tool that they must call, whichever way that is said, and answer in JSON that fits."""
     schema = {
         "type": "object",
@@ -199,9 +223,9 @@ async def test_a_model_that_knows_nothing_keeps_to_the_form(tiny_llama: Path) ->
     light = {"name": "light", "input_schema": schema}
     rest = {"name": "rest", "input_schema": {"type": "object", "properties": {}, "additionalProperties": False}}
     choices = ({"type": "tool", "name": "light"}, {"type": "any"})
-    loose = {"max_tokens": 300, "extra_body": {"temperature": 1, "top_k": 50}}
+    loose = {"system": "Form counts.", "max_tokens": 300, "extra_body": {"temperature": 1, "top_k": 50}}
     form = {"format": {"type": "json_schema", "schema": schema}}
-    async with served(tiny_llama) as (client, _):
+    async with clients(tiny_url) as (client, _):
         named, some = [
             await client.messages.create(
                 **ask(tools=tools, tool_choice={**choice, "disable_parallel_tool_use": True}, **loose)

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,65 +18,78 @@ import pytest
 
 from tests.fakes.greedy_answers import SYSTEM, ask, client
 from tests.fakes.running_daemon import DEADLINE, RunningDaemon, is_alive
+from tests.fakes.shared_daemon import SharedDaemon, shared
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 
-@pytest.fixture
-def prompt_file(tmp_path: Path) -> Path:
-    """The system prompt that the tests' client sends, as a file to warm."""
-    path = tmp_path / "system.txt"
-    path.write_text(SYSTEM, encoding="utf-8")
-    return path
+COMPARED = "Compare what is warm with what is cold, and tell no difference, for there is none."
+"""A system prompt that is warm, as `SYSTEM` is, and that one test sends."""
+CONFIG = f"""\
+[[warmup]]
+name = "compared"
+system = "{COMPARED}"
+"""
 
 
-async def test_main_job(tiny_llama: Path, prompt_file: Path) -> None:
+@pytest.fixture(scope="module")
+def running(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedDaemon]:
+    """A ready daemon with two configured prompts and a small context."""
+    folder = tmp_path_factory.mktemp("running")
+    (folder / "system.txt").write_text(SYSTEM, encoding="utf-8")
+    (folder / "stoker.toml").write_text(CONFIG, encoding="utf-8")
+    environ = {
+        "STOKER_CONFIG": str(folder / "stoker.toml"),
+        "WARMUP_SYSTEM_FILE": str(folder / "system.txt"),
+        "STOKER_CONTEXT_TOKENS": "4096",
+    }
+    with shared(RunningDaemon(tiny_llama, environ)) as daemon:
+        yield daemon
+
+
+@pytest.fixture(scope="module")
+def cold(tiny_llama: Path) -> Iterator[SharedDaemon]:
+    """A ready daemon that has warmed nothing."""
+    with shared(RunningDaemon(tiny_llama, {"STOKER_CONFIG": "/dev/null", "KV_CACHE_WARMUP": "0"})) as daemon:
+        yield daemon
+
+
+async def test_main_job(running: SharedDaemon, tiny_llama: Path) -> None:
     """Started, it becomes ready and warm; the first request reuses the whole shared prefix, streamed or not."""
-    async with RunningDaemon(tiny_llama, {"WARMUP_SYSTEM_FILE": str(prompt_file)}) as daemon:
-        readiness = await daemon.ready()
-        status = await daemon.status()
-        answer, cached = await ask(status.http, "What is a stoker?")
-        messages: Any = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": "What is a stoker?"}]
-        async with client(status.http) as api:
-            stream = await api.chat.completions.create(
-                model=tiny_llama.name, messages=messages, temperature=0, max_tokens=24, stream=True
-            )
-            streamed = "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+    answer, cached = await ask(running.url, "What is a stoker?")
+    messages: Any = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": "What is a stoker?"}]
+    async with client(running.url) as api:
+        stream = await api.chat.completions.create(
+            model=tiny_llama.name, messages=messages, temperature=0, max_tokens=24, stream=True
+        )
+        streamed = "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
 
+    readiness = running.first
     assert (readiness.warm, readiness.reason, readiness.generation) == (True, None, 1)
-    assert cached == readiness.warmup.prefixes[0].tokens > 0
+    assert cached == running.warm_tokens("system") > 0
     assert answer
     assert streamed == answer
 
 
-async def test_warm_equals_cold(tiny_llama: Path, prompt_file: Path) -> None:
+async def test_warm_equals_cold(running: SharedDaemon, cold: SharedDaemon) -> None:
     """A warm worker answers, token for token, what a cold one answers."""
     users = ["What is a stoker?", "\n\n1", "é日本", "Tell me a story."]
-    async with RunningDaemon(tiny_llama, {"KV_CACHE_WARMUP": "0"}) as cold:
-        readiness = await cold.ready()
-        url = (await cold.status()).http
-        cold_first = await ask(url, users[0])
-        expected = [cold_first[0], *[(await ask(url, user))[0] for user in users[1:]]]
-    async with RunningDaemon(tiny_llama, {"WARMUP_SYSTEM_FILE": str(prompt_file)}) as warm:
-        await warm.ready()
-        url = (await warm.status()).http
-        answers = [await ask(url, user) for user in users]
+    cold_first = await ask(cold.url, users[0], COMPARED)
+    expected = [cold_first[0], *[(await ask(cold.url, user, COMPARED))[0] for user in users[1:]]]
+    answers = [await ask(running.url, user, COMPARED) for user in users]
 
-    assert (readiness.warm, readiness.reason) == (False, "disabled")
+    assert (cold.first.warm, cold.first.reason) == (False, "disabled")
     assert cold_first[1] == 0
     assert [text for text, _ in answers] == expected
-    assert all(cached > 0 for _, cached in answers)
+    assert all(cached >= running.warm_tokens("compared") > 0 for _, cached in answers)
     assert len(set(expected)) == len(users)
 
 
-async def test_early_request_waits(tiny_llama: Path) -> None:
+async def test_early_request_waits(running: SharedDaemon) -> None:
     """A request that comes before the worker is ready waits and is answered."""
-    async with RunningDaemon(tiny_llama) as daemon:
-        async with daemon.control() as control:
-            early = await control.status()
-        answer, _ = await ask(early.http, "Hello?")
+    answer, _ = running.early.result(0)
 
-    assert early.ready is False
+    assert running.before.ready is False
     assert answer
 
 
@@ -182,47 +196,36 @@ async def test_restart_fails_no_request(tiny_llama: Path) -> None:
     assert readiness.warm
 
 
-async def test_client_that_leaves_frees_its_place(tiny_llama: Path) -> None:
+async def test_client_that_leaves_frees_its_place(running: SharedDaemon) -> None:
     """A client that closes its connection in mid-answer cancels the generation in the worker."""
-    async with RunningDaemon(tiny_llama) as daemon:
-        await daemon.ready()
-        url = (await daemon.status()).http
-        body = {
-            "model": "default",
-            "messages": [{"role": "user", "content": "Go on"}],
-            "stream": True,
-            "temperature": 0,
-        }
-        async with aiohttp.ClientSession() as http, http.post(f"{url}/v1/chat/completions", json=body) as answer:
-            await answer.content.readline()
-            answer.close()
-        with anyio.fail_after(DEADLINE):
-            while (counts := (await daemon.status()).requests).running:  # noqa: ASYNC110 - it is another process
-                await anyio.sleep(0.02)
+    before = await running.idle()
+    body = {"model": "default", "messages": [{"role": "user", "content": "Go on"}], "stream": True, "temperature": 0}
+    async with aiohttp.ClientSession() as http, http.post(f"{running.url}/v1/chat/completions", json=body) as answer:
+        await answer.content.readline()
+        answer.close()
+    after = await running.idle()
 
-    assert (counts.cancelled, counts.served) == (1, 0)
+    assert (after.cancelled - before.cancelled, after.served - before.served) == (1, 0)
 
 
-async def test_bad_prompts_are_400_and_kill_nobody(tiny_llama: Path) -> None:
+async def test_bad_prompts_are_400_and_kill_nobody(running: SharedDaemon) -> None:
     """A prompt over the context is refused in the API's own error shape, and the worker lives on."""
-    async with RunningDaemon(tiny_llama, {"STOKER_CONTEXT_TOKENS": "256"}) as daemon:
-        await daemon.ready()
-        url = (await daemon.status()).http
-        with pytest.raises(openai.BadRequestError, match="256") as refusal:
-            await ask(url, "word " * 1000)
-        answer, _ = await ask(url, "Hello?")
+    worker = await running.daemon.worker_pid()
+    with pytest.raises(openai.BadRequestError, match="4096") as refusal:
+        await ask(running.url, "word " * 1000, "Bad.")
+    answer, _ = await ask(running.url, "Hello?", "Bad.")
 
     assert refusal.value.code == "context_length_exceeded"
     assert answer
+    assert await running.daemon.worker_pid() == worker
 
 
-async def test_second_daemon_is_refused(tiny_llama: Path) -> None:
+async def test_second_daemon_is_refused(running: SharedDaemon) -> None:
     """A second daemon on the same runtime directory ends with 78 and one line, and the first is not disturbed."""
-    async with RunningDaemon(tiny_llama) as daemon:
-        await daemon.ready()
-        second = await anyio.run_process(daemon.command, env=daemon.environ, check=False)
+    daemon = running.daemon
+    second = await anyio.run_process(daemon.command, env=daemon.environ, check=False)
 
-        assert (await daemon.ready()).generation == 1
+    assert (await daemon.ready()).generation == 1
     assert second.returncode == 78
     assert second.stderr.count(b"\n") == 1
     assert b"another stoker is running" in second.stderr
@@ -253,41 +256,35 @@ async def test_unusable_model_fails_with_the_remedy(broken_model: Path) -> None:
     assert int(answer.headers["Retry-After"]) >= 1
 
 
-async def test_readyz_and_livez(tiny_llama: Path) -> None:
+async def test_readyz_and_livez(running: SharedDaemon) -> None:
     """Liveness is 200 from the first moment, readiness only when ready, and the body says which."""
-    async with RunningDaemon(tiny_llama) as daemon, aiohttp.ClientSession() as http:
-        async with daemon.control() as control:
-            url = (await control.status()).http
-        early = [(await http.get(f"{url}{path}")).status for path in ("/livez", "/readyz")]
-        await daemon.ready()
-        late = await http.get(f"{url}/readyz")
+    async with aiohttp.ClientSession() as http:
+        late = await http.get(f"{running.url}/readyz")
         body = await late.json()
 
-    assert early == [200, 503]
+    assert running.probes == (200, 503)
     assert late.status == 200
     assert body["warm"] is True
 
 
-async def test_rewarm_with_a_prompt(tiny_llama: Path, prompt_file: Path) -> None:
+async def test_rewarm_with_a_prompt(cold: SharedDaemon, tmp_path: Path) -> None:
     """`stoker rewarm --prompt FILE` makes that prompt warm on the live worker."""
-    async with RunningDaemon(tiny_llama) as daemon:
-        await daemon.ready()
-        url = (await daemon.status()).http
-        command = [sys.executable, "-m", "stoker.daemon", "rewarm", "--prompt", str(prompt_file), "--json"]
-        done = await anyio.run_process(command, env=daemon.environ)
-        _, cached = await ask(url, "What is a stoker?")
+    prompt = "Rewarm the kettle while nobody looks, and say that it is warm when it is warm."
+    (tmp_path / "system.txt").write_text(prompt, encoding="utf-8")
+    command = [sys.executable, "-m", "stoker.daemon", "rewarm", "--prompt", str(tmp_path / "system.txt"), "--json"]
+    done = await anyio.run_process(command, env=cold.daemon.environ)
+    _, cached = await ask(cold.url, "What is a stoker?", prompt)
 
     report = json.loads(done.stdout)
     assert report["outcome"] == "succeeded"
-    assert cached == report["prefixes"][0]["tokens"]
+    assert cached == report["prefixes"][0]["tokens"] > 0
 
 
-async def test_taken_port_is_refused_in_one_line(tiny_llama: Path) -> None:
+async def test_taken_port_is_refused_in_one_line(running: SharedDaemon) -> None:
     """A port that another program uses ends the daemon with 78, one line, and the way out."""
-    async with RunningDaemon(tiny_llama) as daemon:
-        port = (await daemon.status()).http.rpartition(":")[2]
-        environ = {**daemon.environ, "STOKER_RUNTIME_DIR": str(daemon.home / "other")}
-        second = await anyio.run_process([*daemon.command, "--port", port], env=environ, check=False)
+    daemon, port = running.daemon, running.url.rpartition(":")[2]
+    environ = {**daemon.environ, "STOKER_RUNTIME_DIR": str(daemon.home / "other")}
+    second = await anyio.run_process([*daemon.command, "--port", port], env=environ, check=False)
 
     assert second.returncode == 78
     assert second.stderr.decode().splitlines() == [

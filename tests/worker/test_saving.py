@@ -49,7 +49,7 @@ Make = Callable[..., Saver]
 
 @pytest.fixture
 def make(store: PrefixStore, gate: Gate) -> Iterator[Make]:
-    """Makes savers around the gate, and ends them."""
+    """Makes savers around the gate, and ends them; what still waits then is let go, not written."""
     made: list[Saver] = []
 
     def saver(**options: Any) -> Saver:
@@ -57,9 +57,12 @@ def make(store: PrefixStore, gate: Gate) -> Iterator[Make]:
         return made[-1]
 
     yield saver
+    for one in made:
+        one.close(0)
     gate.open.set()
     for one in made:
-        one.close(DEADLINE)
+        one._thread.join(DEADLINE)
+        assert not one._thread.is_alive()
 
 
 def draft(*tokens: int, name: str | None = None, size: int = 5000) -> Draft:

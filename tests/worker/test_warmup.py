@@ -21,8 +21,8 @@ from tests.fakes.tiny_models import Kind
 pytestmark = pytest.mark.anyio
 
 SECRET = "The launch code is 0000."
-LONG = f"{SECRET}\n" * 100
-"""2,500 tokens."""
+LONG = f"{SECRET}\n" * 30
+"""750 tokens: more than three chunks, which are 448 at most."""
 
 
 @pytest.fixture
@@ -106,9 +106,15 @@ class TestVariables:
 
     @pytest.mark.parametrize("given", [0, -1.0, float("nan"), float("inf"), None, "soon", 10**400])
     async def test_an_impossible_time_given_is_60_seconds(
-        self, given: Any, server: Server, caplog: pytest.LogCaptureFixture
+        self,
+        given: Any,
+        server: Server,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
         """Nothing that is passed as a time raises; it is a warning, and warmup is done."""
+        monkeypatch.setenv("WARMUP_SYSTEM_FILE", prompt_file(tmp_path))
         assert await warmup_kv_cache(server.model, server.tokenizer, server.cache, timeout_sec=given)
         assert "60 is taken" in caplog.text
 
@@ -220,9 +226,9 @@ async def test_a_cache_too_small_is_noticed_after_the_first_chunk(
     monkeypatch.setenv("WARMUP_SYSTEM_FILE", prompt_file(tmp_path, LONG))
     slow = SlowModel(server.model, 0.0, monkeypatch)
 
-    assert not await warmup_kv_cache(slow, server.tokenizer, PrefixCache(limit_bytes=500_000))
+    assert not await warmup_kv_cache(slow, server.tokenizer, PrefixCache(limit_bytes=200_000))
     assert slow.forwards == 1
-    assert "takes 500000" in caplog.text
+    assert "takes 200000" in caplog.text
 
 
 def test_the_fallback_says_what_an_assistant_needs() -> None:

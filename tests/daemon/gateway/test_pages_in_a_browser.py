@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -24,6 +24,7 @@ DEADLINE = 20_000.0
 """Milliseconds for anything to appear."""
 
 SIZES = ((1280, 900), (768, 1000), (400, 900))
+VIEWPORT = {"width": SIZES[0][0], "height": SIZES[0][1]}
 
 pytestmark = [
     pytest.mark.slow,
@@ -32,30 +33,46 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def driver() -> Iterator[Any]:
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The system's browser with an empty profile, one process for all tests; playwright adds `--headless`.
+
+    What a page stores belongs to its port, which each test has for itself.
+    """
     with playwright.sync_playwright() as driver:
-        yield driver
+        context = driver.chromium.launch_persistent_context(
+            tmp_path_factory.mktemp("profile"), executable_path=CHROMIUM, args=FLAGS, viewport=VIEWPORT
+        )
+        context.set_default_timeout(DEADLINE)
+        yield context
+        context.close()
+
+
+@contextmanager
+def window(context: Any) -> Iterator[Any]:
+    """An empty page."""
+    page = context.new_page()
+    try:
+        yield page
+    finally:
+        page.close()
+
+
+@contextmanager
+def opened(chromium: Any, url: str) -> Iterator[Any]:
+    """The page, live; anything that it complains of fails the test."""
+    complaints: list[str] = []
+    with window(chromium) as page:
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        page.goto(url)
+        page.wait_for_selector("#live:not([hidden])")
+        yield page
+    assert not [text for text in complaints if "Failed to load resource" not in text]
 
 
 @pytest.fixture(scope="module")
-def chromium(driver: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    context = launched(driver, tmp_path_factory.mktemp("profile"))
-    yield context
-    context.close()
-
-
-def launched(driver: Any, profile: Path, **more: Any) -> Any:
-    """The system's browser with an empty profile; playwright adds `--headless`."""
-    context = driver.chromium.launch_persistent_context(
-        profile, executable_path=CHROMIUM, args=FLAGS, viewport={"width": 1280, "height": 900}, **more
-    )
-    context.set_default_timeout(DEADLINE)
-    return context
-
-
-@pytest.fixture
 def portal() -> Iterator[BlockingPortal]:
-    """The event loop of the gateway, beside the test's own thread."""
+    """The event loop of the gateways, beside the tests' own thread."""
     with start_blocking_portal() as portal:
         yield portal
 
@@ -73,16 +90,20 @@ def url(portal: BlockingPortal, backend: Shown) -> Iterator[str]:
 
 @pytest.fixture
 def page(chromium: Any, url: str) -> Iterator[Any]:
-    """The page, live; anything that it complains of fails the test."""
-    complaints: list[str] = []
-    page = chromium.new_page()
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-    page.goto(url)
-    page.wait_for_selector("#live:not([hidden])")
-    yield page
-    page.close()
-    assert not [text for text in complaints if "Failed to load resource" not in text]
+    with opened(chromium, url) as page:
+        yield page
+
+
+@pytest.fixture(scope="class")
+def stage(portal: BlockingPortal) -> Shown:
+    """The backend of a class's page."""
+    return portal.call(afternoon)
+
+
+@pytest.fixture(scope="class")
+def stage_page(chromium: Any, portal: BlockingPortal, stage: Shown) -> Iterator[Any]:
+    with portal.wrap_async_context_manager(serving(stage)) as address, opened(chromium, address.url) as page:
+        yield page
 
 
 def text(page: Any, selector: str) -> str:
@@ -152,8 +173,7 @@ def test_page_asks_for_the_key(chromium: Any, portal: BlockingPortal) -> None:
     """With API keys the page asks, says when a key is wrong, and keeps it for the tab only."""
     backend = portal.call(afternoon)
     backend.access = Access(Keys(["sk-right"]))
-    with portal.wrap_async_context_manager(serving(backend)) as address:
-        page = chromium.new_page()
+    with portal.wrap_async_context_manager(serving(backend)) as address, window(chromium) as page:
         page.goto(address.url)
         page.get_by_label("This daemon asks for an API key").fill("sk-wrong")
         page.keyboard.press("Enter")
@@ -165,7 +185,6 @@ def test_page_asks_for_the_key(chromium: Any, portal: BlockingPortal) -> None:
         page.get_by_role("button", name="Restart").click()
         wait_for(page, "#notice", "A new worker takes over")
         kept = page.evaluate("[sessionStorage.length, localStorage.length, document.cookie]")
-        page.close()
 
     assert kept == [1, 0, ""]
 
@@ -173,49 +192,55 @@ def test_page_asks_for_the_key(chromium: Any, portal: BlockingPortal) -> None:
 def test_page_comes_back(chromium: Any, portal: BlockingPortal) -> None:
     """When the daemon goes the page says so; when it is there again the page is live by itself."""
     backend = portal.call(afternoon)
-    with portal.wrap_async_context_manager(serving(backend)) as address:
-        page = chromium.new_page()
-        page.goto(address.url)
-        wait_for(page, "#link", "^live$")
-    wait_for(page, "#link", "away")
-    assert page.get_by_role("button", name="Restart").is_disabled()
-    with portal.wrap_async_context_manager(serving(backend, port=address.port)):
-        wait_for(page, "#link", "^live$")
-        page.close()
+    with window(chromium) as page:
+        with portal.wrap_async_context_manager(serving(backend)) as address:
+            page.goto(address.url)
+            wait_for(page, "#link", "^live$")
+        wait_for(page, "#link", "away")
+        assert page.get_by_role("button", name="Restart").is_disabled()
+        with portal.wrap_async_context_manager(serving(backend, port=address.port)):
+            wait_for(page, "#link", "^live$")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", SIZES, ids=str)
-def test_everybody_can_use_the_page(page: Any, scheme: str, size: tuple[int, int]) -> None:
-    """At each size, light and dark, axe finds no violation, and nothing is wider than the window."""
-    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-    page.set_viewport_size({"width": size[0], "height": size[1]})
-    wait_for(page, "#inhand", "waiting, 0 ahead")
-    found = axe.Axe().run(page)
+class TestEverybody:
+    """What axe finds. One page for all of these, which each brings into the state that it is about."""
 
-    assert found.violations_count == 0, found.generate_report()
-    assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
-
-
-@pytest.mark.parametrize("phase", ["warming", "backoff", "failed", "down"])
-def test_everybody_can_read_each_phase(page: Any, portal: BlockingPortal, backend: Shown, phase: str) -> None:
-    """The colours of every headline have contrast enough."""
-    before = text(page, "#title")
-    portal.call(lambda: backend.publish(ready=False, phase=phase, warm=False, since=time.time(), reason="a crash"))
-    playwright.expect(page.locator("#title")).not_to_have_text(before, timeout=DEADLINE)
-    for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)
+    @pytest.mark.parametrize("scheme", ["light", "dark"])
+    @pytest.mark.parametrize("size", SIZES, ids=str)
+    def test_everybody_can_use_the_page(self, stage_page: Any, scheme: str, size: tuple[int, int]) -> None:
+        """At each size, light and dark, axe finds no violation, and nothing is wider than the window."""
+        page = stage_page
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        page.set_viewport_size({"width": size[0], "height": size[1]})
+        wait_for(page, "#inhand", "waiting, 0 ahead")
         found = axe.Axe().run(page)
+
         assert found.violations_count == 0, found.generate_report()
+        assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+
+    @pytest.mark.parametrize("phase", ["warming", "backoff", "failed", "down"])
+    def test_everybody_can_read_each_phase(
+        self, stage_page: Any, portal: BlockingPortal, stage: Shown, phase: str
+    ) -> None:
+        """The colours of every headline have contrast enough."""
+        page = stage_page
+        before = text(page, "#title")
+        portal.call(lambda: stage.publish(ready=False, phase=phase, warm=False, since=time.time(), reason="a crash"))
+        playwright.expect(page.locator("#title")).not_to_have_text(before, timeout=DEADLINE)
+        page.set_viewport_size(VIEWPORT)
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme, reduced_motion="no-preference")
+            found = axe.Axe().run(page)
+            assert found.violations_count == 0, found.generate_report()
 
 
-def test_page_reads_without_javascript(driver: Any, tmp_path: Path, url: str) -> None:
+def test_page_reads_without_javascript(chromium: Any, url: str) -> None:
     """Where no script runs, the headline is still there, and the rest is told how to get."""
-    context = launched(driver, tmp_path, java_script_enabled=False)
-    page = context.new_page()
-    page.goto(url)
-    headline, body = text(page, "#title"), text(page, "main")
-    context.close()
+    context = chromium.browser.new_context(java_script_enabled=False)
+    context.set_default_timeout(DEADLINE)
+    with context, window(context) as page:
+        page.goto(url)
+        headline, body = text(page, "#title"), text(page, "main")
 
     assert headline == "Ready and warm"
     assert "Without JavaScript this is all" in body

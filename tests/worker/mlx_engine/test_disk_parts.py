@@ -16,8 +16,8 @@ from tests.fakes.tiny_models import Kind
 
 Kinds = Callable[[Kind], Path]
 
-BEGIN = "You are the keeper of a store. Whatever is put into it comes out of it as it was, or not at all. " * 3
-OLD = BEGIN + "Today the store is closed, so say no to all who come, and be kind about it. " * 6
+BEGIN = "You are the keeper of a store. Whatever is put into it comes out of it as it was, or not at all. " * 2
+OLD = BEGIN + "Today the store is closed, so say no to all who come, and be kind about it. " * 3
 NEW = BEGIN + "Tomorrow it opens. Say yes to everyone who asks."
 
 
@@ -60,11 +60,11 @@ def test_a_changed_tail_is_computed_alone(tiny_model: Kinds, store: Path, kind: 
     Either way the answer is the cold one.
     """
     saved(tiny_model(kind), store, OLD)
-    cold = DrivenCore(tiny_model(kind)).generate(chat(NEW, "may I come in?", 20))
+    cold = DrivenCore(tiny_model(kind)).generate(chat(NEW, "may I come in?", 8))
     worker = Worker(tiny_model(kind), store)
 
     report = worker.warmed(NEW).prefixes[0]
-    answer = worker.generate(chat(NEW, "may I come in?", 20))
+    answer = worker.generate(chat(NEW, "may I come in?", 8))
 
     assert report.source == ("restored" if kind == "llama" else "prefilled")
     assert worker.store.restored == (kind == "llama")
@@ -87,11 +87,11 @@ def test_the_changed_prompt_takes_the_old_one_s_place(tiny_llama: Path, store: P
 def test_a_request_restores_what_nobody_warmed(tiny_model: Kinds, store: Path, kind: Kind) -> None:
     """A worker that warmed nothing reads a stored prefix when the first request wants it, with the cold answer."""
     tokens = saved(tiny_model(kind), store, OLD)
-    cold = DrivenCore(tiny_model(kind)).generate(chat(OLD, "may I come in?", 20))
+    cold = DrivenCore(tiny_model(kind)).generate(chat(OLD, "may I come in?", 8))
     worker = Worker(tiny_model(kind), store)
 
-    first = worker.generate(chat(OLD, "may I come in?", 20))
-    again = worker.generate(chat(OLD, "may I come in?", 20))
+    first = worker.generate(chat(OLD, "may I come in?", 8))
+    again = worker.generate(chat(OLD, "may I come in?", 8))
 
     assert first.finished.usage.cached_tokens >= tokens
     assert first.tokens == again.tokens == cold.tokens
@@ -132,10 +132,10 @@ def test_answers_go_on_while_a_prefix_is_read(tiny_llama: Path, store: Path, mon
 
     monkeypatch.setattr(persist, "load", slow)
     worker = Worker(tiny_llama, store)
-    running = worker.submit(chat("Talk.", "go on", 40))
+    running = worker.submit(chat("Talk.", "go on", 20))
     rewarm = worker.submit(Warm(prefixes=(WarmPrefix(name="agent", system=OLD),)))
 
-    assert len(worker.finish(running).tokens) == 40
+    assert len(worker.finish(running).tokens) == 20
     assert worker.answer(rewarm).result is None
     released.set()
     assert worker.finish(rewarm).result.prefixes[0].source == "restored"
