@@ -2,7 +2,7 @@
 
 python bench/decode_steps.py                  a tiny model: nearly all of a step is what surrounds the forward
 python bench/decode_steps.py --quick          does it work?
-python bench/decode_steps.py --model FOLDER   another model, in mlx-lm's format
+python bench/decode_steps.py --model FOLDER --kinds greedy --steps 8   another model, in mlx-lm's format
 
 No worker process, no socket: steps of the engine's own thread, with text, deltas and all, but the frames are dropped.
 The two take turns, round by round. Each figure is the median of the rounds' medians, in milliseconds for a step.
@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])  # run as a script, Pytho
 
 from mlx_lm.generate import BatchGenerator  # noqa: E402 - after the line above
 
+from bench.command import count  # noqa: E402 - the same
 from stoker.ipc.messages import Generate, Load, Sampling, TextPrompt  # noqa: E402
 from stoker.worker.mlx_engine.core import MlxCore  # noqa: E402
 from tests.fakes.tiny_models import PROBES, write_tiny_model  # noqa: E402
@@ -45,6 +46,7 @@ class Plan:
     steps: int = 200
     rounds: int = 5
     batches: tuple[int, ...] = (1, 8, 16)
+    kinds: tuple[str, ...] = tuple(KINDS)
 
 
 QUICK = Plan(steps=5, rounds=1, batches=(1, 2))
@@ -103,11 +105,11 @@ def timed(step: Callable[[], object], count: int) -> float:
 
 def measured(subject: Subject, plan: Plan, batch: int) -> dict[str, float]:
     """Milliseconds for a step, by column."""
-    rounds: dict[str, list[float]] = {"bare": [], **{kind: [] for kind in KINDS}}
+    rounds: dict[str, list[float]] = {"bare": [], **{kind: [] for kind in plan.kinds}}
     for _ in range(plan.rounds):
         rounds["bare"].append(subject.bare(batch, plan.steps))
-        for kind, how in KINDS.items():
-            rounds[kind].append(subject.round(batch, plan.steps, how))
+        for kind in plan.kinds:
+            rounds[kind].append(subject.round(batch, plan.steps, KINDS[kind]))
     return {name: 1000 * statistics.median(values) for name, values in rounds.items()}
 
 
@@ -116,12 +118,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Milliseconds of a decoding step.")
     parser.add_argument("--model", type=Path)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="columns (default: all)")
+    parser.add_argument("--steps", type=count, help="of each round (default 200)")
     options = parser.parse_args()
     plan = QUICK if options.quick else Plan()
+    plan = replace(plan, kinds=tuple(options.kinds), steps=options.steps or plan.steps)
     with tempfile.TemporaryDirectory() as folder:
         subject = Subject(options.model or write_tiny_model("llama", Path(folder) / "tiny"))
-        print("| sequences | bare | " + " | ".join(KINDS) + " |")
-        print("|---:" * (2 + len(KINDS)) + "|")
+        print("| sequences | bare | " + " | ".join(plan.kinds) + " |")
+        print("|---:" * (2 + len(plan.kinds)) + "|")
         for batch in plan.batches:
             figures = measured(subject, plan, batch)
             print(f"| {batch} | " + " | ".join(f"{value:.2f}" for value in figures.values()) + " |", flush=True)

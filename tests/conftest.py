@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import settings
 
+from stoker.daemon.environment import find_openblas
+
 if TYPE_CHECKING:
     from tests.fakes.tiny_models import Kind
 
@@ -17,6 +19,13 @@ if TYPE_CHECKING:
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+# Several processes compute at once here; a BLAS's threads spin while they wait, and take the cores from the others.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# The processes of xdist, which start after this, compute with what the daemon gives its workers: the BLAS in MLX's
+# wheel is nine times slower.
+if "LD_PRELOAD" not in os.environ and (openblas := find_openblas()) is not None:
+    os.environ["LD_PRELOAD"] = str(openblas)
 
 # A busy machine is no fault of an example; what is slow by its own fault meets the tests' own timeout.
 settings.register_profile("stoker", deadline=None)
