@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-
 import mlx.core as mx
 import pytest
 
@@ -89,12 +87,11 @@ def test_products_stay_what_they_are(work: Work) -> None:
 
 def test_real_measurement_leaves_nothing() -> None:
     """Both figures are there, of the device that the engine computes on, and the memory is given back."""
-    gc.collect()  # what earlier tests left would be given back in the middle of it
     before = mx.get_active_memory()
     speed = measured()
 
     assert speed.device == mx.default_device().type.name
     assert speed.bandwidth > 1e6
     assert speed.flops > 1e6
-    assert mx.get_active_memory() == before
+    assert mx.get_active_memory() <= before  # less, where something of an earlier test was still to be freed
     assert mx.get_cache_memory() < 1 << 20
