@@ -25,7 +25,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])  # run as a script, Pytho
 
 from mlx_lm.generate import BatchGenerator  # noqa: E402 - after the line above
 
-from bench.command import count  # noqa: E402 - the same
+from bench import command  # noqa: E402 - the same
 from stoker.ipc.messages import Generate, Load, Sampling, TextPrompt  # noqa: E402
 from stoker.worker.mlx_engine.core import MlxCore  # noqa: E402
 from tests.fakes.tiny_models import PROBES, write_tiny_model  # noqa: E402
@@ -119,7 +119,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="columns (default: all)")
-    parser.add_argument("--steps", type=count, help="of each round (default 200)")
+    parser.add_argument("--steps", type=command.count, help="of each round (default 200)")
     options = parser.parse_args()
     plan = QUICK if options.quick else Plan()
     plan = replace(plan, kinds=tuple(options.kinds), steps=options.steps or plan.steps)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,11 +35,18 @@ SEED_VARIABLES = ("KV_CACHE_WARMUP", "WARMUP_TIMEOUT_SEC", "WARMUP_SYSTEM_FILE")
 DIRECTORIES = ("RUNTIME", "STATE", "CACHE", "LOG")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _nobodys_environment() -> Iterator[None]:
+    """No test, and nothing that a file's tests share, has anybody's variables."""
+    with pytest.MonkeyPatch.context() as own:
+        for name in [*SEED_VARIABLES, *(name for name in os.environ if name.startswith("STOKER_"))]:
+            own.delenv(name, raising=False)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Each test has directories of its own and nobody's configuration."""
-    for name in [*SEED_VARIABLES, *(name for name in os.environ if name.startswith("STOKER_"))]:
-        monkeypatch.delenv(name, raising=False)
     for name in DIRECTORIES:
         monkeypatch.setenv(f"STOKER_{name}_DIR", str(tmp_path / name.lower()))
     config = tmp_path / "config.toml"

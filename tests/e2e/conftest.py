@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import anthropic
@@ -12,15 +11,6 @@ import pytest
 from tests.fakes.running_daemon import DEADLINE
 from tests.fakes.scripted_model import SCRIPTS, write_scripted_model
 from tests.fakes.served import served
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _nobodys_environment() -> Iterator[None]:
-    """What a file shares is started before each test's own environment is made, and has nobody's variables either."""
-    with pytest.MonkeyPatch.context() as own:
-        for name in [name for name in os.environ if name.startswith(("STOKER_", "KV_CACHE_", "WARMUP_"))]:
-            own.delenv(name)
-        yield
 
 
 @pytest.fixture(scope="module")

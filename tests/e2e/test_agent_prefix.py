@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -13,6 +12,7 @@ import pytest
 
 from tests.fakes.agent_tools import AGENT_TOOLS, anthropic_tools
 from tests.fakes.running_daemon import DEADLINE, RunningDaemon
+from tests.fakes.tiny_models import roomy
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -64,10 +64,7 @@ async def by_messages(url: str, user: str) -> Counts:
 @pytest.fixture
 def roomy_model(scripted_model: Path, tmp_path: Path) -> Path:
     """A model with room for all the tools, each byte of which is a token."""
-    copied = shutil.copytree(scripted_model, tmp_path / "roomy")
-    config = json.loads((copied / "config.json").read_text(encoding="utf-8"))
-    (copied / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 65_536}), encoding="utf-8")
-    return copied
+    return roomy(scripted_model, tmp_path / "roomy")
 
 
 @pytest.mark.timeout(300)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from contextlib import aclosing
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import pytest
 
 from tests.fakes.greedy_answers import ask
 from tests.fakes.running_daemon import DEADLINE, RunningDaemon
+from tests.fakes.tiny_models import roomy
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -19,10 +18,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 @pytest.fixture
 def patient_llama(tiny_llama: Path, tmp_path: Path) -> Path:
     """A tiny model with room for a prompt that takes it seconds."""
-    copied = shutil.copytree(tiny_llama, tmp_path / "patient")
-    config = json.loads((copied / "config.json").read_text(encoding="utf-8"))
-    (copied / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 65_536}), encoding="utf-8")
-    return copied
+    return roomy(tiny_llama, tmp_path / "patient")
 
 
 async def test_warmup_timeout_is_ready_and_uses_what_there_is(patient_llama: Path, tmp_path: Path) -> None:

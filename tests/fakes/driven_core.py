@@ -30,6 +30,10 @@ from stoker.worker.errors import WorkerError
 from stoker.worker.mlx_engine.core import MlxCore
 from stoker.worker.mlx_engine.scheduling import Scheduler
 
+CHUNKED = {"chunk_seconds": 1e-9}
+"""Limits under which a turn computes the smallest chunk of one prompt."""
+LONG = "a long prompt that takes many chunks; " * 12
+
 MOST_TURNS = 5000
 """Turns after which an answer that has not come never will."""
 
@@ -86,6 +90,13 @@ class DrivenCore:
     def scheduler(self) -> Scheduler:
         assert self.core._scheduler is not None
         return self.core._scheduler
+
+    @property
+    def steps(self) -> list[Step]:
+        """Those told until now."""
+        return [
+            frame.body for frame in self.frames if isinstance(frame, Notification) and isinstance(frame.body, Step)
+        ]
 
     def submit(self, body: Job) -> int:
         request_id = next(self._ids)

@@ -25,7 +25,7 @@ class SharedDaemon:
 
     Attributes:
         probes: What `/livez` and `/readyz` said before it was ready.
-        before: Its status just before `early` was sent.
+        before: Its status before anything was sent.
         early: A request's answer, and its cached tokens. It has ended, well or not.
         first: The snapshot when it was ready.
     """
@@ -54,16 +54,14 @@ class SharedDaemon:
 def shared(daemon: RunningDaemon) -> Iterator[SharedDaemon]:
     """Start it, and have it ready; it is gone at the end of the block."""
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(daemon):
-        probes = portal.call(_probed, daemon)
         before = portal.call(daemon.status)
+        probes = portal.call(_probed, before.http)
         early = portal.start_task_soon(ask, before.http, "Hello?", "Early.")
         first = portal.call(daemon.ready)
         futures.wait([early], DEADLINE)
         yield SharedDaemon(daemon, before.http, probes, before, early, first)
 
 
-async def _probed(daemon: RunningDaemon) -> tuple[int, ...]:
-    async with daemon.control() as control:
-        url = (await control.status()).http
+async def _probed(url: str) -> tuple[int, ...]:
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(DEADLINE)) as http:
         return tuple([(await http.get(f"{url}{path}")).status for path in ("/livez", "/readyz")])

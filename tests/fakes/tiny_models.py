@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
+import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,6 +153,14 @@ def write_tiny_model(kind: Kind, folder: Path, *, seed: int = 4, eos: Iterable[i
     write_json(folder / "config.json", {**recipe.config, "eos_token_id": ends})
     write_json(folder / "generation_config.json", {"eos_token_id": ends})
     write_tokenizer(folder)
+    return folder
+
+
+def roomy(model: Path, folder: Path) -> Path:
+    """A copy of a model, in `folder`, that takes eight times the tokens."""
+    shutil.copytree(model, folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    write_json(folder / "config.json", {**config, "max_position_embeddings": 8 * CONTEXT})
     return folder
 
 

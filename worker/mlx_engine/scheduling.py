@@ -196,17 +196,15 @@ class Scheduler:
             return None
         return min(self._waiting.values(), key=self._urgency, default=None)
 
-    def _prefills(self, generation: Generation | None) -> None:
+    def _prefills(self, generation: Generation) -> None:
         """A chunk of one prompt; then whole prompts while they fit into a chunk's time.
 
         A decoding step of few costs nearly what one of many does, so those who come together should join together.
         """
         until = time.perf_counter() + self._chunk_seconds
-        while generation is not None:
-            self._prefill(generation)
-            generation = self._next()
-            if generation is not None and time.perf_counter() + self._seconds(generation) > until:
-                return
+        self._prefill(generation)
+        while (following := self._next()) and time.perf_counter() + self._seconds(following) <= until:
+            self._prefill(following)
 
     def _seconds(self, generation: Generation) -> float:
         """How long its prefill will take."""
