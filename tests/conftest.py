@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,11 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # wheel is nine times slower.
 if "LD_PRELOAD" not in os.environ and (openblas := find_openblas()) is not None:
     os.environ["LD_PRELOAD"] = str(openblas)
+
+# A script starts what shall run beside it with SIGINT ignored (POSIX shell, 2.11: Signals and Error Handling), and
+# all processes of the tests would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A busy machine is no fault of an example; what is slow by its own fault meets the tests' own timeout.
 settings.register_profile("stoker", deadline=None)
