@@ -20,8 +20,8 @@ endif
 run: $(VENV)/.installed          ## the daemon in the foreground, with the embedded model
 	@$(BIN)/stoker run $(ARGS)
 
-test: $(VENV)/.developing        ## the whole test suite, in a process for each core, up to four
-	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)
+test: $(VENV)/.developing        ## the whole test suite, in up to four processes (tests/conftest.py)
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 storm: $(VENV)/.developing       ## the long forms: minutes of kills, torn saves, bad requests and clients that leave
 	$(BIN)/pytest -m storm --timeout 1800 tests/survival
