@@ -9,7 +9,7 @@ from itertools import chain, pairwise
 
 from bench import rivals
 from bench.load import Client, abandon, asking
-from bench.parallel import wave
+from bench.parallel import requests, wave
 from bench.rivals import STOKER, Server, cells, in_turns
 from stoker.bench.children import POLL, BenchmarkError
 from stoker.bench.prompts import system_prompt, user_text
@@ -70,7 +70,7 @@ def leave_section(servers: Sequence[Server], plan: Plan, say: Callable[[str], No
     for server in servers:
         say(f"a client leaves: {server.name}, how long the prompt takes")
         name = "leaving, all of it"
-        (whole,) = wave(server, 1, 1, name, system_prompt(plan.prompt_tokens, name)).streams
+        (whole,) = wave(server, requests(1, 1, name, system_prompt(plan.prompt_tokens, name))).streams
         stays[server.name] = min(STAY, whole.first / 2)
 
     def trial(server: Server, index: int) -> Left:

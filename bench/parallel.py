@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from bench import rivals
+from bench import bare, rivals
+from bench.bare import Bare
 from bench.load import Client, Stream, asking, together
-from bench.rivals import Server, cells, in_turns
+from bench.rivals import Server, cells, compared, in_turns
 from stoker.bench.prompts import system_prompt, user_text
 from stoker.bench.report import Check, Json, Ratio, Section, Series
 from stoker.bench.stopwatch import chat
 
 FASTER: Mapping[int, float] = {1: 1.0, 4: 1.05, 8: 1.2, 16: 1.2}
 """At so many streams, so many times the peer's tokens for each second."""
+FORWARD: Mapping[int, float] = {1: 0.92, 4: 0.97, 8: 0.95, 16: 0.98}
+"""At so many streams, so much of what the model gives without a server.
+
+That is `FASTER` times what the peer had of it on the machine that those promises were made on: 12, 36, 56 and 88
+tokens per second of 13, 39, 71 and 108.
+"""
+HEADER = (*rivals.HEADER, bare.NAME, "ratio")
+"""Of both tables, after the first column."""
+
 SOONER: Mapping[int, float] = {1: 1.8}
 """At so many requests, so many times sooner than the peer; at the others ahead of it is enough."""
 
 RATE_METHOD = (
     "So many clients ask at once, each for a long story of its own (temperature 0, no system prompt, streamed, a "
     "connection each); all tokens of the answers, as `usage` counts them, over the time from the first request to "
-    "the end of the last stream. The servers take turns, trial by trial, with the same requests."
+    "the end of the last stream. The servers take turns, trial by trial, with the same requests; so does mlx-lm's "
+    "batch generator in a process of its own, set up as in mlx-lm's server: what the model gives, whoever serves it."
 )
 FIRST_METHOD = (
     "From sending a request to its first piece of content. All requests of a trial have one system prompt, which one "
-    "request has brought to each server before, and user texts that are new. So many are sent at once."
+    "request has brought to each server before, and user texts that are new. So many are sent at once. "
+    "Without a server: mlx-lm's `generate_step` in a process of its own, with the system prompt's KV in memory."
 )
 
 
@@ -59,29 +71,35 @@ class Wave:
         return sum(each.tokens for each in self.streams) / seconds
 
 
-def wave(server: Server, count: int, tokens: int, name: str, system: str | None = None) -> Wave:
-    """Ask that many at once; another name, other user texts."""
-    bodies = [chat(system, user_text(f"{name}, {index}"), tokens, server.model) for index in range(count)]
+def wave(server: Server, bodies: Sequence[Json]) -> Wave:
+    """Ask all at once."""
 
     async def ask(client: Client) -> tuple[Stream, ...]:
-        return await together(client, bodies)
+        return await together(client, [each | {"model": server.model} for each in bodies])
 
     return Wave(asking(server.url, ask))
+
+
+def requests(count: int, tokens: int, name: str, system: str | None = None) -> list[Json]:
+    """That many; another name, other user texts."""
+    return [chat(system, user_text(f"{name}, {index}"), tokens) for index in range(count)]
 
 
 # -- tokens for each second ----------------------------------------------------------------------------------
 
 
-def rate_section(servers: Sequence[Server], plan: Plan, say: Callable[[str], None]) -> Section:
+def rate_section(servers: Sequence[Server], alone: Bare | None, plan: Plan, say: Callable[[str], None]) -> Section:
     """Measure it, and make the table."""
     found: dict[int, dict[str, Series]] = {}
     for count in plan.streams:
 
-        def trial(server: Server, index: int, count: int = count) -> float:
+        def trial(server: Server | Bare, index: int, count: int = count) -> float:
             say(f"{count} streams: {server.name} {index + 1} of {plan.repeats}")
-            return wave(server, count, plan.tokens, f"rate of {count}, trial {index}").rate
+            bodies = requests(count, plan.tokens, f"rate of {count}, trial {index}")
+            return server.rate(bodies) if isinstance(server, Bare) else wave(server, bodies).rate
 
-        made = in_turns(servers, plan.repeats, trial)
+        turns: list[Server | Bare] = [*servers, *([alone] if alone else [])]
+        made = in_turns(turns, plan.repeats, trial)
         found[count] = {name: Series.of(rates, "tokens/s") for name, rates in made.items()}
     return rates(found)
 
@@ -92,40 +110,60 @@ def rates(found: dict[int, dict[str, Series]]) -> Section:
         key="throughput",
         title="Tokens per second over HTTP",
         method=RATE_METHOD,
-        header=("streams", *rivals.HEADER),
-        rows=tuple((str(count), *cells(series, rivals.more(series))) for count, series in found.items()),
-        data={"results": [_data(count, series, rivals.more(series)) for count, series in found.items()]},
-        checks=tuple(
-            Check(
-                f"{count} streams: at least {FASTER[count]:g}x the tokens per second",
-                str(ratio),
-                ratio.median >= FASTER[count],
-                target=True,
+        header=("streams", *HEADER),
+        rows=tuple(
+            (
+                str(count),
+                *cells(series, rivals.more(series)),
+                *compared(series, bare.NAME, rivals.more_than_bare(series)),
             )
             for count, series in found.items()
-            if count in FASTER and (ratio := rivals.more(series))
         ),
+        data={
+            "results": [
+                _data(count, series, rivals.more(series), rivals.more_than_bare(series))
+                for count, series in found.items()
+            ]
+        },
+        checks=tuple(chain.from_iterable(_rate_checks(count, series) for count, series in found.items())),
     )
+
+
+def _rate_checks(count: int, series: dict[str, Series]) -> Iterator[Check]:
+    marks = (
+        (FASTER.get(count), rivals.more(series), "the tokens per second"),
+        (FORWARD.get(count), rivals.more_than_bare(series), "what the model gives without a server"),
+    )
+    for mark, ratio, of in marks:
+        if mark is not None and ratio is not None:
+            promise = f"{count} streams: at least {mark:g}x {of}"
+            yield Check(promise, str(ratio), ratio.median >= mark, target=True)
 
 
 # -- time to the first token ---------------------------------------------------------------------------------
 
 
-def first_section(servers: Sequence[Server], plan: Plan, say: Callable[[str], None]) -> Section:
+def first_section(servers: Sequence[Server], alone: Bare | None, plan: Plan, say: Callable[[str], None]) -> Section:
     """Measure it, and make the table."""
     system = system_prompt(plan.system_tokens, "the repeated one")
+    known = requests(1, 1, "the first of all", system)
     for server in servers:
         say(f"first tokens: {server.name} hears the system prompt")
-        wave(server, 1, 1, "the first of all", system)
+        wave(server, known)
     found: dict[int, dict[str, Series]] = {}
     for count in plan.streams:
 
-        def trial(server: Server, index: int, count: int = count) -> list[float]:
+        def trial(server: Server | Bare, index: int, count: int = count) -> list[float]:
             say(f"{count} first tokens: {server.name} {index + 1} of {plan.repeats}")
-            asked = wave(server, count, 8, f"first tokens of {count}, trial {index}", system)
-            return [each.first for each in asked.streams]
+            bodies = requests(count, 8, f"first tokens of {count}, trial {index}", system)
+            if isinstance(server, Bare):
+                return [server.first(known[0], bodies[0])]
+            return [each.first for each in wave(server, bodies).streams]
 
-        made = in_turns(servers, plan.repeats, trial)
+        turns: list[Server | Bare] = list(servers)
+        if alone is not None and count == 1:  # several at once wait for each other
+            turns.append(alone)
+        made = in_turns(turns, plan.repeats, trial)
         found[count] = {name: Series.of(chain.from_iterable(times)) for name, times in made.items()}
     return firsts(found, plan.system_tokens)
 
@@ -136,11 +174,21 @@ def firsts(found: dict[int, dict[str, Series]], system_tokens: int) -> Section:
         key="first_token",
         title=f"Time to first token behind a known system prompt of about {system_tokens} tokens",
         method=FIRST_METHOD,
-        header=("requests at once", *rivals.HEADER),
-        rows=tuple((str(count), *cells(series, rivals.sooner(series))) for count, series in found.items()),
+        header=("requests at once", *HEADER),
+        rows=tuple(
+            (
+                str(count),
+                *cells(series, rivals.sooner(series)),
+                *compared(series, bare.NAME, rivals.sooner_than_bare(series)),
+            )
+            for count, series in found.items()
+        ),
         data={
             "system_tokens": system_tokens,
-            "results": [_data(count, series, rivals.sooner(series)) for count, series in found.items()],
+            "results": [
+                _data(count, series, rivals.sooner(series), rivals.sooner_than_bare(series))
+                for count, series in found.items()
+            ],
         },
         checks=tuple(
             Check(f"{count} at once: first token {_demand(count)}", str(ratio), _reached(count, ratio), target=True)
@@ -158,6 +206,7 @@ def _reached(count: int, ratio: Ratio) -> bool:
     return ratio.median >= SOONER[count] if count in SOONER else ratio.median > 1
 
 
-def _data(count: int, series: dict[str, Series], ratio: Ratio | None) -> Json:
-    compared = {"ratio": ratio.data()} if ratio else {}
+def _data(count: int, series: dict[str, Series], to_peer: Ratio | None, to_bare: Ratio | None) -> Json:
+    ratios = {"ratio": to_peer, "ratio_to_bare": to_bare}
+    compared = {name: ratio.data() for name, ratio in ratios.items() if ratio}
     return {"streams": count, **{name: each.data() for name, each in series.items()}, **compared}

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
-from bench import peer
+from bench import bare, peer
 from stoker.bench.report import Ratio, Series
 
+
+class Named(Protocol):
+    """Whatever takes turns."""
+
+    @property
+    def name(self) -> str:
+        """In tables."""
+
+
 T = TypeVar("T")
+N = TypeVar("N", bound=Named)
 
 STOKER = "stoker"
 
@@ -35,7 +45,7 @@ def rivals(stoker_url: str, peer_url: str | None) -> tuple[Server, ...]:
     return (stoker, *([Server(peer.NAME, peer_url, peer.MODEL)] if peer_url else []))
 
 
-def in_turns(servers: Iterable[Server], repeats: int, trial: Callable[[Server, int], T]) -> dict[str, list[T]]:
+def in_turns(servers: Iterable[N], repeats: int, trial: Callable[[N, int], T]) -> dict[str, list[T]]:
     """Each server's trials, by its name: they take turns, so that a busy spell of the machine hits both."""
     made: dict[str, list[T]] = {}
     for index in range(repeats):
@@ -54,12 +64,26 @@ def sooner(series: dict[str, Series]) -> Ratio | None:
     return Ratio.of(series[peer.NAME], series[STOKER]) if peer.NAME in series else None
 
 
+def more_than_bare(series: dict[str, Series]) -> Ratio | None:
+    """How many times more Stoker has than mlx-lm without a server; None where that wasn't measured."""
+    return Ratio.of(series[STOKER], series[bare.NAME]) if bare.NAME in series else None
+
+
+def sooner_than_bare(series: dict[str, Series]) -> Ratio | None:
+    """How many times sooner Stoker is than mlx-lm without a server; None where that wasn't measured."""
+    return Ratio.of(series[bare.NAME], series[STOKER]) if bare.NAME in series else None
+
+
 def cells(series: dict[str, Series], ratio: Ratio | None) -> Iterator[str]:
     """A table's: Stoker's, the peer's, how they compare."""
     yield str(series[STOKER])
-    yield str(series[peer.NAME]) if peer.NAME in series else "-"
-    yield str(ratio) if ratio else "-"
+    yield from compared(series, peer.NAME, ratio)
 
 
 HEADER = (STOKER, peer.NAME, "ratio")
 """Of these cells."""
+
+
+def compared(series: dict[str, Series], name: str, ratio: Ratio | None) -> tuple[str, str]:
+    """Two cells: another one's, and how Stoker compares with it; dashes if it wasn't measured."""
+    return str(series[name]) if name in series else "-", str(ratio) if ratio else "-"

@@ -16,6 +16,7 @@ from pathlib import Path
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # run as a script, Python knows this folder, not its parent
 
 from bench import command, equality, intrusion, parallel, peer  # noqa: E402 - after the line above
+from bench.bare import Bare  # noqa: E402
 from bench.rivals import Server, rivals  # noqa: E402
 from bench.runs import model_folder  # noqa: E402
 from stoker.bench import subject  # noqa: E402 - after the line above
@@ -94,16 +95,17 @@ def run(home: Path, plan: Plan, say: Callable[[str], None]) -> list[Section]:
             servers = rivals(daemon.status().http, url)
             for server in servers:
                 say(f"{server.name}: the first request of a process pays for what only it pays for")
-                parallel.wave(server, 1, 1, "first of the process")
+                parallel.wave(server, parallel.requests(1, 1, "first of the process"))
             return _sections(servers, model, home, plan, say)
 
 
 def _sections(
     servers: Sequence[Server], model: Path, home: Path, plan: Plan, say: Callable[[str], None]
 ) -> list[Section]:
+    bare = Bare(model, home) if plan.against_peer else None
     parts: dict[str, Callable[[], Section]] = {
-        "throughput": lambda: parallel.rate_section(servers, plan.parallel, say),
-        "first_token": lambda: parallel.first_section(servers, plan.parallel, say),
+        "throughput": lambda: parallel.rate_section(servers, bare, plan.parallel, say),
+        "first_token": lambda: parallel.first_section(servers, bare, plan.parallel, say),
         "leaving": lambda: intrusion.leave_section(servers, plan.intrusion, say),
         "joining": lambda: intrusion.join_section(servers, plan.intrusion, say),
         "equality": lambda: equality.equality_section(servers[0], model, home, plan.equality, say),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bench import bare
 from bench.load import Stream
 from bench.parallel import Wave, firsts, rates
 from bench.peer import NAME
@@ -33,7 +34,26 @@ def test_rates_are_judged_by_the_number_of_streams() -> None:
 
     assert missed(section) == ["16 streams: at least 1.2x the tokens per second"]
     assert all(check.target for check in section.checks)
-    assert section.rows[0][1:] == ("50.0 tokens/s", "50.0 tokens/s", "1.00x")
+    assert section.rows[0][1:] == ("50.0 tokens/s", "50.0 tokens/s", "1.00x", "-", "-")
+
+
+def test_rates_are_judged_by_what_the_model_gives() -> None:
+    """A server that loses more than a fiftieth of what sixteen streams have without one misses a mark of its own."""
+    without = series(100, "tokens/s")
+    good, poor = ({STOKER: series(rate, "tokens/s"), bare.NAME: without} for rate in (98, 97))
+
+    assert missed(rates({16: good})) == []
+    assert missed(rates({16: poor})) == ["16 streams: at least 0.98x what the model gives without a server"]
+    assert rates({16: poor}).rows[0][4:] == ("100 tokens/s", "0.97x")
+
+
+def test_first_token_stands_beside_that_of_no_server() -> None:
+    """How much sooner a first token comes than without a server is told, and judged by nothing."""
+    section = firsts({1: {STOKER: series(2.0), bare.NAME: series(3.0)}}, 500)
+
+    assert section.rows[0][4:] == ("3.00 s", "1.50x")
+    assert section.data["results"][0]["ratio_to_bare"]["median"] == 1.5
+    assert section.checks == ()
 
 
 def test_first_tokens_must_come_sooner() -> None:
@@ -49,4 +69,4 @@ def test_without_a_peer_nothing_is_compared() -> None:
     section = rates({1: {STOKER: series(50, "tokens/s")}})
 
     assert section.checks == ()
-    assert section.rows == (("1", "50.0 tokens/s", "-", "-"),)
+    assert section.rows == (("1", "50.0 tokens/s", "-", "-", "-", "-"),)
