@@ -3,8 +3,9 @@
 *Beside*: an heir starts, loads and warms in a slot of its own while the current worker serves. When it is ready the
 two change places; the old one gets no new request, ends the running ones within the drain's bound, and goes. What it
 could not end moves over by resume. If the heir does not become ready, nothing has happened but that the failure is
-told. *In place*: the slot's own machine restarts its worker, and requests wait; for when there is no room for two. If
-the new worker is made otherwise and comes to nothing, one is made again as the old one was.
+told; if the current worker dies meanwhile, the heir takes its place. *In place*: the slot's own machine restarts its
+worker, and requests wait; for when there is no room for two. If a new worker in an old one's place is made otherwise
+and comes to nothing, one is made again as the old one was.
 
 Each slot is the machine of `machine`; this one only says when which slot exists, and what it is told.
 """
@@ -134,7 +135,7 @@ class Swap:
 
 @dataclass(frozen=True, slots=True)
 class Promote:
-    """The heir takes the place of the dead, as far as it has got."""
+    """The heir takes the place of the dead, as far as it has got, and what the dead one leaves: its way back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +215,9 @@ def _give_up(state: Succession, event: HeirGone) -> Decision:
 
 
 def _promote(state: Succession, _: CurrentGone) -> Decision:
-    return replace(state, stage=Stage.SETTLED), (Promote(),)
+    """One that is made otherwise is on trial in its place: the dead one has been ready, which is a way back."""
+    otherwise = state.present is not None and state.present.changed is not None
+    return replace(state, stage=Stage.TRYING if otherwise else Stage.SETTLED), (Promote(),)
 
 
 def _settle(state: Succession, _: HeirGone | OldGone) -> Decision:
@@ -239,7 +242,7 @@ TABLE: dict[tuple[Stage, type[SuccessionEvent]], Rule] = {
     (Stage.SETTLED, Wanted): Rule(_begin, (Stage.SETTLED, Stage.PREPARING, Stage.TRYING)),
     (Stage.PREPARING, HeirReady): Rule(_swap, (Stage.RETIRING,)),
     (Stage.PREPARING, HeirGone): Rule(_give_up, (Stage.SETTLED,)),
-    (Stage.PREPARING, CurrentGone): Rule(_promote, (Stage.SETTLED,)),
+    (Stage.PREPARING, CurrentGone): Rule(_promote, (Stage.SETTLED, Stage.TRYING)),
     (Stage.PREPARING, Wanted): Rule(_supersede, (Stage.DISMISSING,)),
     (Stage.DISMISSING, Wanted): Rule(_put_off, (Stage.DISMISSING,)),
     (Stage.DISMISSING, HeirGone): Rule(_settle, (Stage.SETTLED,)),

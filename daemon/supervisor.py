@@ -304,8 +304,9 @@ class Supervisor:
                 self._advance(self._current, Restart(wish.cold, wish.why), tasks)
             case Swap(why=why):
                 self._swap(why, tasks)
-            case Promote():
-                self._current, self._heir = self._heir or self._current, None
+            case Promote() if self._heir is not None:
+                self._heir.proven = self._current.proven
+                self._current, self._heir = self._heir, None
             case Dismiss(why=why) if self._heir is not None:
                 self._advance(self._heir, Stop(why), tasks)
             case AskAgain(wish=wish):

@@ -126,6 +126,14 @@ def test_heir_of_the_dead() -> None:
     assert state.stage is Stage.SETTLED
 
 
+def test_heir_of_the_dead_that_is_made_otherwise() -> None:
+    """It is on trial in the dead one's place: if it comes to nothing, one is made as the dead one was."""
+    state, done = after(Wanted(OTHERWISE, beside=True), CurrentGone(), TrialFailed("no such model"))
+
+    assert done == [Raise(OTHERWISE), Promote(), GoBack()]
+    assert (state.stage, state.failure) == (Stage.SETTLED, "no such model")
+
+
 def test_newer_wish_supersedes_the_heir() -> None:
     """An heir of what is not wanted any more is ended before the next one is raised; the last wish counts."""
     state, done = after(Wanted(FIRST, beside=True), Wanted(FIRST, beside=True), Wanted(SECOND, beside=True))
@@ -148,6 +156,7 @@ WHATEVER = st.sampled_from(
         Wanted(FIRST, beside=True),
         Wanted(SECOND, beside=False),
         Wanted(OTHERWISE, beside=False, proven=True),
+        Wanted(OTHERWISE, beside=True, proven=True),
         HeirReady(),
         HeirGone("it died"),
         CurrentGone(),

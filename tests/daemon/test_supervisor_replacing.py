@@ -78,6 +78,9 @@ async def test_new_requests_change_over_at_the_swap() -> None:
         assert scene.supervisor.life is scene.lives[1]
 
 
+REFUSED = Course(load_failed="no such model", fatal=True)
+
+
 @pytest.mark.parametrize(
     ("course", "why"),
     [
@@ -141,6 +144,46 @@ async def test_promoted_successor_is_supervised_like_any_other() -> None:
         scene.supervisor.restart()
         await scene.until("backoff")
         assert (await scene.until("ready")).generation == 3
+
+
+@pytest.mark.parametrize(
+    "course",
+    [
+        pytest.param(Course(load=(NEVER,)), id="hung load"),
+        pytest.param(Course(dies=5, cause="crashed"), id="crash"),
+        pytest.param(Course(hello=9, load_failed="no such model", fatal=True), id="refused model"),
+    ],
+)
+async def test_promoted_successor_has_a_way_back(course: Course) -> None:
+    """A promoted successor that is made otherwise, and does not become ready, is followed by one as the dead was."""
+    made: list[int] = []
+    async with supervised(Course(dies=8.5), course, GOOD, room=True) as scene:
+
+        def changed(generation: int, *arguments: Any) -> Any:
+            made.append(generation)
+            return scene.make_life(generation, *arguments)
+
+        await scene.until("ready")
+        scene.supervisor.restart(make_life=changed)
+        now = await scene.until("ready", generation=3)
+
+        assert now.replacement_failed is not None
+        assert now.warm
+        assert "failed" not in [phase for _, phase in scene.phases]
+        assert made == [2]
+        assert living(scene) == [3]
+
+
+async def test_promoted_successor_that_became_ready_is_what_serves() -> None:
+    """Once a promoted successor was ready, a later failure is its own; there is no way back."""
+    async with supervised(Course(dies=8.5), GOOD, REFUSED, room=True) as scene:
+        await scene.until("ready")
+        scene.supervisor.restart(make_life=scene.make_life)
+        await scene.until("ready", generation=2)
+        scene.lives[-1].die("exited with code 1")
+        await scene.until("failed")
+
+        assert len(scene.lives) == 3
 
 
 async def test_newer_order_supersedes() -> None:
@@ -247,9 +290,6 @@ async def test_changed_worker_is_used_only_if_it_becomes_ready() -> None:
         scene.lives[-1].die("exited with code 1")
         await scene.until("ready", generation=5)
         assert made == ["changed"] * 3
-
-
-REFUSED = Course(load_failed="no such model", fatal=True)
 
 
 @pytest.mark.parametrize(
