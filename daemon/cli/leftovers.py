@@ -15,7 +15,7 @@ from ..settings import Settings
 LOGS = ("daemon.log*", "worker.log*", "service.log*")
 STATE = ("learned", "departures.json*")
 RUNTIME = ("*.sock", "control.sock.lock")
-CACHE = ("prefixes", "SmolLM2-135M-Instruct*")
+CACHE = ("prefixes", "SmolLM2-135M-Instruct*", ".SmolLM2-135M-Instruct.*")
 
 
 def remove(settings: Settings, *, purge: bool) -> tuple[Path, ...]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from stoker.daemon.cli.leftovers import remove
 from stoker.daemon.settings import Settings
+from stoker.worker.embedded import NAME
 
 
 def settings(folder: Path) -> Settings:
@@ -27,10 +28,12 @@ def test_own_files_go(tmp_path: Path) -> None:
 
 
 def test_models_stay_unless_purged(tmp_path: Path) -> None:
-    """Converted models and prefixes are of use to the next install."""
-    model = tmp_path / "cache" / "SmolLM2-135M-Instruct-f32" / "model.safetensors"
+    """Converted models and prefixes are of use to the next install; a lock, and what was half done, go with them."""
+    model = tmp_path / "cache" / NAME / "model.safetensors"
     model.parent.mkdir(parents=True)
     model.touch()
+    (tmp_path / "cache" / f".{NAME}.lock").touch()
+    (tmp_path / "cache" / f".{NAME}.x7.partial").mkdir()
 
     assert remove(settings(tmp_path), purge=False) == (tmp_path / "cache",)
     assert model.exists()
