@@ -12,6 +12,8 @@ START_TIMEOUT = 300
 """Seconds to ready, or to the next word from us: the daemon extends it while it loads and warms."""
 WATCHDOG = 30
 """Seconds between two signs of life, once ready; the daemon gives one twice in that time."""
+EX_CONFIG = 78
+"""The daemon's exit code for a mistake in its configuration; sysexits(3)."""
 STOP_MARGIN = 15.0
 """Seconds between the daemon's own stop and systemd's KILL."""
 
@@ -40,7 +42,7 @@ ExecReload=/bin/kill -HUP $MAINPID
 {_environment(job)}WorkingDirectory=~
 Restart=on-failure
 RestartSec=2
-RestartPreventExitStatus=78
+RestartPreventExitStatus={EX_CONFIG}
 TimeoutStartSec={START_TIMEOUT}
 TimeoutStopSec={int(job.stop_seconds + STOP_MARGIN)}
 WatchdogSec={WATCHDOG}

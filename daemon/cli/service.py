@@ -33,6 +33,9 @@ SOCKET_PATIENCE = 30.0
 
 SOCKET_POLL = 0.1
 
+DOWN_FOR_GOOD = 10
+"""Looks in a row at which the manager has it down: what was ordered a moment ago may not have begun."""
+
 
 def manager() -> ServiceManager:
     """This platform's."""
@@ -75,9 +78,10 @@ def install(
     if dry_run:
         _show(service, job)
         return
-    _refuse_beside_a_foreground_daemon(service, settings.control_socket)
+    former = _demand_no_foreground_daemon(service, settings.control_socket)
     service.install(job)
-    anyio.run(_wait_for_answer, service, settings.control_socket)
+    patience = SOCKET_PATIENCE + (job.stop_seconds if former is not None else 0)
+    anyio.run(_wait_for_answer, service, settings.control_socket, patience, former)
     typer.echo(f"installed as a {service.name} service: {service.standing().words}")
     if wait:
         readiness = anyio.run(_wait_for_ready, settings.control_socket, timeout)
@@ -115,7 +119,7 @@ def start(
     settings, _ = load_settings({}, os.environ)
     service = manager()
     service.start()
-    anyio.run(_wait_for_answer, service, settings.control_socket)
+    anyio.run(_wait_for_answer, service, settings.control_socket, SOCKET_PATIENCE)
     if wait:
         readiness = anyio.run(_wait_for_ready, settings.control_socket, timeout)
         typer.echo(headline(readiness))
@@ -182,11 +186,16 @@ def _show(service: ServiceManager, job: Job) -> None:
 # -- whether it runs ---------------------------------------------------------------------------------------
 
 
-def _refuse_beside_a_foreground_daemon(service: ServiceManager, socket: Path) -> None:
-    """A daemon that somebody runs in a terminal has the lock and the port; the service could only fail beside it."""
+def _demand_no_foreground_daemon(service: ServiceManager, socket: Path) -> int | None:
+    """The pid of the service's daemon, if one runs.
+
+    Raises:
+        Failure: Somebody runs one in a terminal. It has the lock and the port; the service could only fail beside it.
+    """
     pid = anyio.run(_running, socket)
     if pid is not None and service.standing().pid != pid:
         raise Failure(f"a daemon that is no service runs already (pid {pid}); stop it first: stoker stop")
+    return pid
 
 
 async def _running(socket: Path) -> int | None:
@@ -197,17 +206,30 @@ async def _running(socket: Path) -> int | None:
         return None
 
 
-async def _wait_for_answer(service: ServiceManager, socket: Path) -> None:
-    """The proof of an install: not that the manager said yes, but that the daemon answers."""
-    with anyio.move_on_after(SOCKET_PATIENCE):
-        while await _running(socket) is None:  # noqa: ASYNC110 - another process sets no event
+async def _wait_for_answer(service: ServiceManager, socket: Path, patience: float, former: int | None = None) -> None:
+    """The proof of an install: not that the manager said yes, but that the daemon answers.
+
+    That is not the `former` one, which answers until it has ended, and a manager may have only begun to stop it.
+    """
+    down = 0
+    with anyio.move_on_after(patience):
+        while await _running(socket) in {None, former}:
             await anyio.sleep(SOCKET_POLL)
-        return
+            down = 0 if await _is_up(service) else down + 1
+            if down == DOWN_FOR_GOOD:
+                break
+        else:
+            return
     words = (await anyio.to_thread.run_sync(service.standing)).words
     raise Failure(
-        f"{service.name} has the service, but no daemon answers on {socket} after {SOCKET_PATIENCE:g} s ({words}); "
-        "look at `stoker logs`, or try `stoker run`"
+        f"{service.name} has the service, but no daemon answers on {socket} ({words}); look at `stoker logs`, or try "
+        "`stoker run`"
     )
+
+
+async def _is_up(service: ServiceManager) -> bool:
+    """Whether the manager runs it, or is about to; or won't tell."""
+    return (await anyio.to_thread.run_sync(service.standing)).loaded is not False
 
 
 async def _wait_for_ready(socket: Path, timeout: float) -> Readiness:  # noqa: ASYNC109 - the answer is a snapshot

@@ -139,9 +139,18 @@ def test_no_systemd(tmp_path: Path) -> None:
             "MainPID=0\nActiveState=failed\nSubState=failed\nResult=start-limit-hit",
             Standing(installed=True, loaded=False, words="failed (failed), start-limit-hit"),
         ),
+        (
+            "MainPID=0\nActiveState=failed\nSubState=failed\nResult=exit-code\nExecMainStatus=78",
+            Standing(
+                installed=True,
+                loaded=False,
+                words="failed (failed), exit-code 78: a mistake in the configuration, which `systemctl --user status "
+                "stoker` quotes",
+            ),
+        ),
         ("Failed to connect to bus", Standing(installed=True, loaded=None, words="Failed to connect to bus")),
     ],
-    ids=["running", "starting", "failed", "no bus"],
+    ids=["running", "starting", "failed", "misconfigured", "no bus"],
 )
 def test_standing(service: UserUnit, systemctl: FakeSystemctl, shown: str, standing: Standing) -> None:
     """How systemd has it; what it does not say is unknown, not stopped."""

@@ -16,11 +16,12 @@ from tests.fakes.fake_steward import FAILED, FakeSteward
 
 
 class FakeManager:
-    """A service manager that notes what it is told; the daemon that it has runs in a thread of the test."""
+    """A service manager that notes what it is told; its daemon runs in a thread of the test, heard once started."""
 
     name = "fake"
 
     def __init__(self) -> None:
+        self.started = False
         self.job: Job | None = None
         self.refusal: ManagerError | None = None
         self.calls: list[str] = []
@@ -34,6 +35,7 @@ class FakeManager:
         """See `ServiceManager`."""
         self.job = job
         self._act("install")
+        self.started = True
 
     def uninstall(self) -> bool:
         """See `ServiceManager`."""
@@ -43,6 +45,7 @@ class FakeManager:
     def start(self) -> None:
         """See `ServiceManager`."""
         self._act("start")
+        self.started = True
 
     def stop(self) -> None:
         """See `ServiceManager`."""
@@ -68,6 +71,12 @@ def steward() -> FakeSteward:
 def fake(steward: FakeSteward, serve: Serve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeManager:
     """This platform's manager."""
     manager = FakeManager()
+    running = service._running
+
+    async def heard(socket: Path) -> int | None:
+        return await running(socket) if manager.started else None
+
+    monkeypatch.setattr(service, "_running", heard)
     monkeypatch.setattr(service, "manager", lambda: manager)
     monkeypatch.setattr(service, "program", lambda: Path("/opt/bin/stoker"))
     for name in ("STATE", "LOG", "CACHE", "RUNTIME"):
@@ -161,8 +170,46 @@ def test_daemon_that_does_not_answer(
     assert "(running); look at `stoker logs`" in outcome.err
 
 
+def test_service_that_failed_is_not_waited_for(
+    stoker: Run, fake: FakeManager, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Where the manager has it down, and keeps it so, its words are told at once and not when patience is over."""
+    monkeypatch.setenv("STOKER_SOCKET", str(tmp_path / "nobody.sock"))
+    monkeypatch.setattr(service, "SOCKET_PATIENCE", 3600)
+    monkeypatch.setattr(service, "SOCKET_POLL", 0.001)
+    looks = iter([False, True, None, *[False] * 12])  # down for a moment, before it begins, is no end
+
+    def standing() -> Standing:
+        return Standing(installed=True, loaded=next(looks), words="failed, exit-code")
+
+    monkeypatch.setattr(fake, "standing", standing)
+    outcome = stoker("start")
+
+    assert outcome.code == 2
+    assert "(failed, exit-code)" in outcome.err
+    assert len(list(looks)) == 1, "ten looks in a row, and one for the words"
+
+
+def test_installed_again_it_is_the_new_daemon_that_counts(
+    stoker: Run, fake: FakeManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The former daemon answers while it stops; the proof of an install is that another one does."""
+    monkeypatch.setattr(service, "SOCKET_POLL", 0.001)
+    pids = iter([7, 7, 7, None, 8])
+
+    async def running(_socket: Path) -> int | None:
+        return next(pids)
+
+    monkeypatch.setattr(service, "_running", running)
+    monkeypatch.setattr(fake, "standing", lambda: Standing(installed=True, loaded=True, pid=7, words="stopping"))
+
+    assert stoker("install", "--no-wait").code == 0
+    assert list(pids) == []
+
+
 def test_beside_a_daemon_in_a_terminal(stoker: Run, fake: FakeManager, monkeypatch: pytest.MonkeyPatch) -> None:
     """A daemon that is no service is not fought with: the user is told to stop it."""
+    fake.started = True
     monkeypatch.setattr(fake, "standing", lambda: Standing(installed=False, loaded=False))
     outcome = stoker("install")
 
