@@ -23,7 +23,7 @@ run: $(VENV)/.installed          ## the daemon in the foreground, with the embed
 test: $(VENV)/.developing        ## the whole test suite, in up to four processes (tests/conftest.py)
 	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
-storm: $(VENV)/.developing       ## the long forms: minutes of kills, torn saves, bad requests and clients that leave
+storm: $(VENV)/.developing       ## the long forms: minutes of kills, torn saves, bad requests, a real systemd (as root)
 	$(BIN)/pytest -m storm --timeout 1800 tests/survival
 	STOKER_TORTURE=300 $(BIN)/pytest --timeout 1800 tests/torture
 	STOKER_DISCONNECTS=10000 STOKER_FUZZ=20000 $(BIN)/pytest --timeout 1800 \
