@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from tests.fakes.greedy_answers import ask
-from tests.fakes.running_daemon import DEADLINE, RunningDaemon
+from tests.fakes.running_daemon import DEADLINE, out_of_time
 from tests.fakes.tiny_models import roomy
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -27,8 +27,7 @@ async def test_warmup_timeout_is_ready_and_uses_what_there_is(patient_llama: Pat
     prompt = tmp_path / "long.txt"
     prompt.write_text(system, encoding="utf-8")
     environ = {"WARMUP_SYSTEM_FILE": str(prompt), "WARMUP_TIMEOUT_SEC": "0.3", "STOKER_CHUNK_SECONDS": "0.02"}
-    async with RunningDaemon(patient_llama, environ) as daemon:
-        readiness = await daemon.ready()
+    async with out_of_time(patient_llama, environ) as (daemon, readiness):
         with anyio.fail_after(DEADLINE):
             async with daemon.control() as control:
                 while not (prefixes := (await control.status()).prefixes):  # noqa: ASYNC110 - it is another process
@@ -46,8 +45,7 @@ async def test_idle_time_makes_it_warm_after_all(patient_llama: Path, tmp_path: 
     prompt = tmp_path / "long.txt"
     prompt.write_text(" ".join(f"Rule {number}: be brief." for number in range(200)), encoding="utf-8")
     environ = {"WARMUP_SYSTEM_FILE": str(prompt), "WARMUP_TIMEOUT_SEC": "0.2", "STOKER_CHUNK_SECONDS": "0.02"}
-    async with RunningDaemon(patient_llama, environ) as daemon:
-        first = await daemon.ready()
+    async with out_of_time(patient_llama, environ) as (daemon, first):
         with anyio.fail_after(DEADLINE):
             async with daemon.control() as control, aclosing(control.watch()) as snapshots:
                 async for now in snapshots:

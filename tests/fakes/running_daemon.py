@@ -135,3 +135,18 @@ class RunningDaemon:
             shutil.rmtree(self.home)
         assert not leftovers, f"workers left behind: {leftovers}"
         assert not sockets, f"sockets left behind: {sockets}"
+
+
+@asynccontextmanager
+async def out_of_time(model: Path, environ: dict[str, str]) -> AsyncIterator[tuple[RunningDaemon, Readiness]]:
+    """A daemon whose warmup runs out of time, and what it says when it is ready.
+
+    A daemon that got no processor for a second gives its worker ten seconds more (`attention`). On a machine that is
+    so busy another one may have better luck.
+    """
+    for tries_left in (2, 1, 0):
+        async with RunningDaemon(model, environ) as daemon:
+            readiness = await daemon.ready()
+            if readiness.reason == "timeout" or not tries_left:
+                yield daemon, readiness
+                return

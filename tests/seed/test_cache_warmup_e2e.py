@@ -28,7 +28,7 @@ from stoker.worker.warmup import (
     warmup_timeout,
 )
 from tests.fakes.first_request import SYSTEM, Server, prompt_file
-from tests.fakes.running_daemon import RunningDaemon
+from tests.fakes.running_daemon import RunningDaemon, out_of_time
 from tests.fakes.slow_model import SlowModel
 from tests.fakes.tiny_models import Kind
 
@@ -190,8 +190,7 @@ class TestWarmupTimeout:
             "WARMUP_SYSTEM_FILE": prompt_file(tmp_path, VERY_LONG),
             "STOKER_CHUNK_SECONDS": "0.05",
         }
-        async with RunningDaemon(tiny_llama, environ) as daemon:
-            ready = await daemon.ready()
+        async with out_of_time(tiny_llama, environ) as (daemon, ready):
             usage = await first_request((await daemon.status()).http, VERY_LONG)
 
         assert (ready.ready, ready.warm, ready.reason) == (True, False, "timeout")
