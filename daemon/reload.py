@@ -108,20 +108,25 @@ class Reloader:
         reread: Reads it; None: the daemon was not started from one.
         current: The settings in force.
         apply: Puts others in force.
+        warnings: Of the settings in force.
 
     Attributes:
         status: What became of the last reload; None while there was none.
-        warnings: Of the last one that was applied; None while there was none.
+        warnings: Of the configuration that is in force now.
     """
 
     def __init__(
-        self, reread: Reread | None, current: Callable[[], Settings], apply: Callable[[Settings, Change], None]
+        self,
+        reread: Reread | None,
+        current: Callable[[], Settings],
+        apply: Callable[[Settings, Change], None],
+        warnings: tuple[str, ...] = (),
     ) -> None:
         self._reread = reread
         self._current = current
         self._apply = apply
         self.status: ReloadStatus | None = None
-        self.warnings: tuple[str, ...] | None = None
+        self.warnings = warnings
         self._listeners: list[ReloadListener] = []
         self._asked = anyio.Event()
 

@@ -82,7 +82,7 @@ class Service:
     Args:
         settings: Checked settings.
         sink: Takes the workers' output.
-        notes: Findings for `status`, each with its remedy.
+        warnings: Of the configuration, each with its remedy; `status` has them until another one is in force.
         worker_command: What to spawn; tests give a fake worker.
         reread: Reads the configuration again, for SIGHUP; raises `ConfigurationError`.
     """
@@ -91,18 +91,17 @@ class Service:
         self,
         settings: Settings,
         sink: LineSink,
-        notes: tuple[str, ...] = (),
+        warnings: tuple[str, ...] = (),
         worker_command: Sequence[str] = WORKER_COMMAND,
         reread: Reread | None = None,
     ) -> None:
         self._settings = settings
         self._sink = sink
         self._worker_command = worker_command
-        self.reloader = Reloader(reread, lambda: self._settings, self._apply)
+        self.reloader = Reloader(reread, lambda: self._settings, self._apply, warnings)
         self._openblas = find_openblas()
         self._past = read_history(settings.state_dir)
         self._notes = (*openblas_note(self._openblas), *self._past.notes)
-        self._warnings = notes
         self._started = time.monotonic()
         self._port = settings.port
         self._attention = Attention()
@@ -339,7 +338,7 @@ class Service:
             requests=self.dispatch.tally.snapshot(),
             last_words=self._last_words,
             logs={name: str(self._settings.log_dir / f"{name}.log") for name in ("daemon", "worker")},
-            notes=(*(self.reloader.warnings or self._warnings), *self._notes, *reuse_note(loaded)),
+            notes=(*self.reloader.warnings, *self._notes, *reuse_note(loaded)),
             reload=self.reloader.status,
         )
 

@@ -65,18 +65,19 @@ class Daemon:
     settings: Settings = NOW
     applied: list[Change] = field(default_factory=list)
     read: Settings | Exception = NOW
+    warnings: tuple[str, ...] = ("a warning",)
 
     def reread(self) -> tuple[Settings, tuple[str, ...]]:
         if isinstance(self.read, Exception):
             raise self.read
-        return self.read, ("a warning",)
+        return self.read, self.warnings
 
     def apply(self, settings: Settings, change: Change) -> None:
         self.settings = settings
         self.applied.append(change)
 
     def reloader(self) -> Reloader:
-        return Reloader(self.reread, lambda: self.settings, self.apply)
+        return Reloader(self.reread, lambda: self.settings, self.apply, ("of the start",))
 
 
 async def test_reload_applies() -> None:
@@ -89,6 +90,15 @@ async def test_reload_applies() -> None:
     assert reloader.status is not None
     assert (reloader.status.outcome, reloader.status.message) == ("applied", "at once: max_waiting")
     assert reloader.warnings == ("a warning",)
+
+
+async def test_mended_configuration_has_no_warnings() -> None:
+    """Warnings of the start are not said any more once a configuration without any is in force."""
+    reloader = Daemon(read=changed(max_waiting=3), warnings=()).reloader()
+    before = reloader.warnings
+    await reloader.reload()
+
+    assert (before, reloader.warnings) == (("of the start",), ())
 
 
 @pytest.mark.parametrize(
@@ -105,7 +115,7 @@ async def test_bad_reload_changes_nothing(read: Settings | Exception, why: str) 
     reloader = daemon.reloader()
     await reloader.reload()
 
-    assert (daemon.settings, daemon.applied, reloader.warnings) == (NOW, [], None)
+    assert (daemon.settings, daemon.applied, reloader.warnings) == (NOW, [], ("of the start",))
     assert reloader.status is not None
     assert reloader.status.outcome == "refused"
     assert reloader.status.message.startswith(why)

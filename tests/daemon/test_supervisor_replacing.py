@@ -10,7 +10,7 @@ import pytest
 from stoker.daemon.lifecycle import Policy
 from tests.fakes.fake_life import NEVER, Course
 from tests.fakes.fake_peer import joined
-from tests.fakes.scene import Scene, supervised
+from tests.fakes.scene import living, supervised
 
 pytestmark = pytest.mark.anyio
 
@@ -21,10 +21,6 @@ GOOD = Course()
 def anyio_backend(virtual_time: tuple[str, dict[str, Any]]) -> tuple[str, dict[str, Any]]:
     """Time is virtual here."""
     return virtual_time
-
-
-def living(scene: Scene) -> list[int]:
-    return [life.generation for life in scene.lives if not life.reaped]
 
 
 async def test_ready_throughout() -> None:
@@ -76,9 +72,6 @@ async def test_new_requests_change_over_at_the_swap() -> None:
 
         assert (before, scene.supervisor.serving) == (old, new)
         assert scene.supervisor.life is scene.lives[1]
-
-
-REFUSED = Course(load_failed="no such model", fatal=True)
 
 
 @pytest.mark.parametrize(
@@ -144,46 +137,6 @@ async def test_promoted_successor_is_supervised_like_any_other() -> None:
         scene.supervisor.restart()
         await scene.until("backoff")
         assert (await scene.until("ready")).generation == 3
-
-
-@pytest.mark.parametrize(
-    "course",
-    [
-        pytest.param(Course(load=(NEVER,)), id="hung load"),
-        pytest.param(Course(dies=5, cause="crashed"), id="crash"),
-        pytest.param(Course(hello=9, load_failed="no such model", fatal=True), id="refused model"),
-    ],
-)
-async def test_promoted_successor_has_a_way_back(course: Course) -> None:
-    """A promoted successor that is made otherwise, and does not become ready, is followed by one as the dead was."""
-    made: list[int] = []
-    async with supervised(Course(dies=8.5), course, GOOD, room=True) as scene:
-
-        def changed(generation: int, *arguments: Any) -> Any:
-            made.append(generation)
-            return scene.make_life(generation, *arguments)
-
-        await scene.until("ready")
-        scene.supervisor.restart(make_life=changed)
-        now = await scene.until("ready", generation=3)
-
-        assert now.replacement_failed is not None
-        assert now.warm
-        assert "failed" not in [phase for _, phase in scene.phases]
-        assert made == [2]
-        assert living(scene) == [3]
-
-
-async def test_promoted_successor_that_became_ready_is_what_serves() -> None:
-    """Once a promoted successor was ready, a later failure is its own; there is no way back."""
-    async with supervised(Course(dies=8.5), GOOD, REFUSED, room=True) as scene:
-        await scene.until("ready")
-        scene.supervisor.restart(make_life=scene.make_life)
-        await scene.until("ready", generation=2)
-        scene.lives[-1].die("exited with code 1")
-        await scene.until("failed")
-
-        assert len(scene.lives) == 3
 
 
 async def test_newer_order_supersedes() -> None:
@@ -290,80 +243,6 @@ async def test_changed_worker_is_used_only_if_it_becomes_ready() -> None:
         scene.lives[-1].die("exited with code 1")
         await scene.until("ready", generation=5)
         assert made == ["changed"] * 3
-
-
-@pytest.mark.parametrize(
-    ("courses", "why"),
-    [
-        pytest.param((GOOD, REFUSED, GOOD), "no such model", id="refused model"),
-        pytest.param((GOOD, Course(dies=0.5, cause="crashed"), GOOD), "crashed", id="crash"),
-        pytest.param((GOOD, Course(load=(NEVER,)), GOOD), "no progress", id="hung load"),
-    ],
-)
-async def test_in_place_goes_back_to_what_served(courses: tuple[Course, ...], why: str) -> None:
-    """Without room, one made otherwise that does not become ready is followed by one as before, unseen."""
-    made: list[int] = []
-    async with supervised(*courses) as scene:
-
-        def changed(generation: int, *arguments: Any) -> Any:
-            made.append(generation)
-            return scene.make_life(generation, *arguments)
-
-        await scene.until("ready")
-        scene.supervisor.restart(make_life=changed)
-        now = await scene.until("ready", generation=len(courses))
-
-        assert why in (now.replacement_failed or "")
-        assert "failed" not in [phase for _, phase in scene.phases]
-        assert made == list(range(2, len(courses)))
-        scene.lives[-1].die("exited with code 1")
-        await scene.until("ready", generation=len(courses) + 1)
-        assert len(made) == len(courses) - 2
-
-
-async def test_in_place_has_nothing_to_go_back_to() -> None:
-    """Where no worker was ever ready what fails has failed, however the next one is made."""
-    async with supervised(REFUSED) as scene:
-        await scene.until("failed")
-        scene.supervisor.restart(make_life=scene.make_life)
-        await anyio.sleep(1000)
-
-        assert scene.board.current.phase == "failed"
-        assert len(scene.lives) == 2
-
-
-async def test_in_place_goes_back_from_a_second_mistake_too() -> None:
-    """An order that comes while the old worker is on its way back, and fails too, ends in the same way back."""
-    async with supervised(GOOD, REFUSED, GOOD, REFUSED, GOOD) as scene:
-        await scene.until("ready")
-        scene.supervisor.restart(make_life=scene.make_life)
-        await scene.until("loading", generation=3)
-        scene.supervisor.restart(make_life=scene.make_life)
-        now = await scene.until("ready", generation=5)
-
-        assert now.replacement_failed == "no such model"
-        assert "failed" not in [phase for _, phase in scene.phases]
-
-
-async def test_in_place_goes_back_warm() -> None:
-    """A cold restart with a new configuration that comes to nothing is followed by a worker that is warmed."""
-    async with supervised(GOOD, REFUSED, GOOD) as scene:
-        await scene.until("ready")
-        scene.supervisor.restart(cold=True, make_life=scene.make_life)
-
-        assert (await scene.until("ready", generation=3)).warm
-
-
-async def test_a_trial_that_passed_is_what_serves_from_then_on() -> None:
-    """Once a worker made otherwise was ready, a later failure is its own; there is no way back."""
-    async with supervised(GOOD, GOOD, REFUSED) as scene:
-        await scene.until("ready")
-        scene.supervisor.restart(make_life=scene.make_life)
-        await scene.until("ready", generation=2)
-        scene.lives[-1].die("exited with code 1")
-        await scene.until("failed")
-
-        assert len(scene.lives) == 3
 
 
 async def test_end_of_the_old_worker_is_news() -> None:

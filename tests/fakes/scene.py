@@ -76,3 +76,8 @@ async def supervised(*courses: Course, policy: Policy | None = None, room: bool 
         yield scene
         await anyio.wait_all_tasks_blocked()
         tasks.cancel_scope.cancel()
+
+
+def living(scene: Scene) -> list[int]:
+    """Generations whose workers were not reaped yet."""
+    return [life.generation for life in scene.lives if not life.reaped]
