@@ -115,13 +115,13 @@ def rates(found: dict[int, dict[str, Series]]) -> Section:
             (
                 str(count),
                 *cells(series, rivals.more(series)),
-                *compared(series, bare.NAME, rivals.more_than_bare(series)),
+                *compared(series, bare.NAME, rivals.more(series, bare.NAME)),
             )
             for count, series in found.items()
         ),
         data={
             "results": [
-                _data(count, series, rivals.more(series), rivals.more_than_bare(series))
+                _data(count, series, rivals.more(series), rivals.more(series, bare.NAME))
                 for count, series in found.items()
             ]
         },
@@ -132,7 +132,7 @@ def rates(found: dict[int, dict[str, Series]]) -> Section:
 def _rate_checks(count: int, series: dict[str, Series]) -> Iterator[Check]:
     marks = (
         (FASTER.get(count), rivals.more(series), "the tokens per second"),
-        (FORWARD.get(count), rivals.more_than_bare(series), "what the model gives without a server"),
+        (FORWARD.get(count), rivals.more(series, bare.NAME), "what the model gives without a server"),
     )
     for mark, ratio, of in marks:
         if mark is not None and ratio is not None:
@@ -179,14 +179,14 @@ def firsts(found: dict[int, dict[str, Series]], system_tokens: int) -> Section:
             (
                 str(count),
                 *cells(series, rivals.sooner(series)),
-                *compared(series, bare.NAME, rivals.sooner_than_bare(series)),
+                *compared(series, bare.NAME, rivals.sooner(series, bare.NAME)),
             )
             for count, series in found.items()
         ),
         data={
             "system_tokens": system_tokens,
             "results": [
-                _data(count, series, rivals.sooner(series), rivals.sooner_than_bare(series))
+                _data(count, series, rivals.sooner(series), rivals.sooner(series, bare.NAME))
                 for count, series in found.items()
             ],
         },

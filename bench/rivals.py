@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from bench import bare, peer
+from bench import peer
 from stoker.bench.report import Ratio, Series
 
 
@@ -54,24 +54,14 @@ def in_turns(servers: Iterable[N], repeats: int, trial: Callable[[N, int], T]) -
     return made
 
 
-def more(series: dict[str, Series]) -> Ratio | None:
-    """How many times more Stoker has than the peer; None without a peer."""
-    return Ratio.of(series[STOKER], series[peer.NAME]) if peer.NAME in series else None
+def more(series: dict[str, Series], than: str = peer.NAME) -> Ratio | None:
+    """How many times more Stoker has than another; None where that wasn't measured."""
+    return Ratio.of(series[STOKER], series[than]) if than in series else None
 
 
-def sooner(series: dict[str, Series]) -> Ratio | None:
-    """How many times sooner Stoker is than the peer; None without a peer."""
-    return Ratio.of(series[peer.NAME], series[STOKER]) if peer.NAME in series else None
-
-
-def more_than_bare(series: dict[str, Series]) -> Ratio | None:
-    """How many times more Stoker has than mlx-lm without a server; None where that wasn't measured."""
-    return Ratio.of(series[STOKER], series[bare.NAME]) if bare.NAME in series else None
-
-
-def sooner_than_bare(series: dict[str, Series]) -> Ratio | None:
-    """How many times sooner Stoker is than mlx-lm without a server; None where that wasn't measured."""
-    return Ratio.of(series[bare.NAME], series[STOKER]) if bare.NAME in series else None
+def sooner(series: dict[str, Series], than: str = peer.NAME) -> Ratio | None:
+    """How many times sooner Stoker is than another; None where that wasn't measured."""
+    return Ratio.of(series[than], series[STOKER]) if than in series else None
 
 
 def cells(series: dict[str, Series], ratio: Ratio | None) -> Iterator[str]:

@@ -23,6 +23,7 @@ from tests.fakes.living import living
 from tests.fakes.running_daemon import RunningDaemon
 from tests.fakes.scripted_model import WEATHER
 from tests.survival.chat import PATH, body_of, pieces, whole
+from tests.survival.conftest import EAGER
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -177,7 +178,7 @@ async def long_answers(url: str) -> list[tuple[dict[str, Any], str]]:
 
 
 async def _killed_streams(model: Path, cuts: tuple[int, ...]) -> None:
-    async with RunningDaemon(model, {"STOKER_BACKOFF_BASE_SEC": "0.01", "STOKER_RESTART_LIMIT": "100"}) as daemon:
+    async with RunningDaemon(model, EAGER | {"STOKER_RESTART_LIMIT": "100"}) as daemon:
         await daemon.ready()
         calm = await long_answers((await daemon.status()).http)
         for number, cut in enumerate(cuts):
