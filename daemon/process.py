@@ -21,9 +21,6 @@ from anyio.abc import ByteReceiveStream, Process
 from .causes import describe_exit
 from .oom import oom_kills
 
-EX_CONFIG = 78
-"""sysexits.h: a configuration error. A worker ends with it when it could only do so again."""
-
 LINES_KEPT = 40
 """Last lines of output kept for `last_words`."""
 
@@ -83,7 +80,7 @@ class WorkerProcess:
     @property
     def refused(self) -> bool:
         """It exited, with the code that says a restart won't help."""
-        return self._process.returncode == EX_CONFIG
+        return self._process.returncode == os.EX_CONFIG
 
     async def wait(self) -> str:
         """Drain the output until the leader exits, end what is left of its group, and say why it ended."""

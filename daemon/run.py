@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import closing
 from functools import partial
@@ -10,7 +11,6 @@ import anyio
 import structlog
 
 from .observe import log_transitions, logging_to, worker_log
-from .process import EX_CONFIG
 from .reload import ReloadListener, Reread
 from .runtime_dir import RuntimeDirError
 from .service import Reader, Service
@@ -54,7 +54,7 @@ def run_daemon(
     if refusal is None:
         return EX_OK
     sys.stderr.write(f"stoker: {refusal}\n")
-    return EX_CONFIG
+    return os.EX_CONFIG
 
 
 def _only(group: BaseExceptionGroup[RuntimeDirError]) -> RuntimeDirError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 
 from .job import Job
@@ -12,8 +13,6 @@ START_TIMEOUT = 300
 """Seconds to ready, or to the next word from us: the daemon extends it while it loads and warms."""
 WATCHDOG = 30
 """Seconds between two signs of life, once ready; the daemon gives one twice in that time."""
-EX_CONFIG = 78
-"""The daemon's exit code for a mistake in its configuration; sysexits(3)."""
 STOP_MARGIN = 15.0
 """Seconds between the daemon's own stop and systemd's KILL."""
 
@@ -42,7 +41,7 @@ ExecReload=/bin/kill -HUP $MAINPID
 {_environment(job)}WorkingDirectory=~
 Restart=on-failure
 RestartSec=2
-RestartPreventExitStatus={EX_CONFIG}
+RestartPreventExitStatus={os.EX_CONFIG}
 TimeoutStartSec={START_TIMEOUT}
 TimeoutStopSec={int(job.stop_seconds + STOP_MARGIN)}
 WatchdogSec={WATCHDOG}

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from .calling import call
 from .job import Job, ManagerError, Plan, Standing, write_atomically
-from .unit import EX_CONFIG, NAME, unit
+from .unit import NAME, unit
 
 CALL_TIMEOUT = 90.0
 """Seconds for one call: a stop takes as long as the daemon's."""
 
-MISTAKE = f" {EX_CONFIG}: a mistake in the configuration, which `systemctl --user status stoker` quotes"
+MISTAKE = f" {os.EX_CONFIG}: a mistake in the configuration, which `systemctl --user status stoker` quotes"
 """What that exit code means, after systemd's own word for it, `exit-code`."""
 
 NO_BUS = "the user's systemd can't be reached; log in as this user (not by su or sudo), or set XDG_RUNTIME_DIR"
@@ -80,7 +80,7 @@ class UserUnit:
         pid = facts.get("MainPID", "0")
         words = f"{facts['ActiveState']} ({facts.get('SubState', '?')})"
         if facts.get("Result", "success") != "success":
-            words += f", {facts['Result']}" + (MISTAKE if facts.get("ExecMainStatus") == str(EX_CONFIG) else "")
+            words += f", {facts['Result']}" + (MISTAKE if facts.get("ExecMainStatus") == str(os.EX_CONFIG) else "")
         running = facts["ActiveState"] not in {"inactive", "failed"}
         return Standing(
             installed=True, loaded=running, pid=int(pid) if pid.isdecimal() and pid != "0" else None, words=words

@@ -21,7 +21,7 @@ import anyio
 from ..ipc.channel import Channel, ChannelClosed
 from ..ipc.unix_stream import connect_unix
 from .engine import Core, Emit
-from .engine_thread import EX_CONFIG, EX_SOFTWARE, EngineThread
+from .engine_thread import EngineThread
 from .session import DIALECT, Session, Unwelcome, introduce
 
 log = logging.getLogger("stoker.worker")
@@ -50,10 +50,10 @@ def main() -> NoReturn:
         anyio.run(_serve, path)
     except Unwelcome as error:
         log.error("%s", error)  # noqa: TRY400 - the daemon's words say it all
-        _exit(EX_CONFIG)
+        _exit(os.EX_CONFIG)
     except Exception:
         log.exception("the worker failed")
-    _exit(EX_SOFTWARE)
+    _exit(os.EX_SOFTWARE)
 
 
 async def _serve(path: str) -> NoReturn:
@@ -88,7 +88,7 @@ def _socket_path() -> str:
     path = parser.parse_args().socket
     if not path:
         log.error("no socket: give --socket PATH or set STOKER_WORKER_SOCKET")
-        _exit(EX_CONFIG)
+        _exit(os.EX_CONFIG)
     return str(path)
 
 

@@ -23,10 +23,6 @@ from .errors import WorkerError
 
 log = logging.getLogger(__name__)
 
-EX_SOFTWARE = 70
-EX_CONFIG = 78
-"""From sysexits.h: an internal error, which a restart may mend; a configuration error, which it won't."""
-
 
 @dataclass(frozen=True, slots=True)
 class _Submit:
@@ -92,14 +88,14 @@ class EngineThread:
             core = self._build(self._emit)
         except ImportError:
             log.exception("the engine's libraries can't be imported")
-            self._leave(EX_CONFIG)
+            self._leave(os.EX_CONFIG)
             return
         try:
             self._run(core)
         except BaseException:
             # Whatever it is, half-done work is lost and nobody would answer for it: the daemon starts a new worker.
             log.exception("the engine failed")
-            self._leave(EX_SOFTWARE)
+            self._leave(os.EX_SOFTWARE)
 
     def _run(self, core: Core) -> None:
         while not self._closed:

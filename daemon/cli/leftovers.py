@@ -10,12 +10,13 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from ..derived import EMBEDDED_ID
 from ..settings import Settings
 
 LOGS = ("daemon.log*", "worker.log*", "service.log*")
 STATE = ("learned", "departures.json*")
 RUNTIME = ("*.sock", "control.sock.lock")
-CACHE = ("prefixes", "SmolLM2-135M-Instruct*", ".SmolLM2-135M-Instruct.*")
+CACHE = ("prefixes", f"{EMBEDDED_ID}*", f".{EMBEDDED_ID}.*")
 
 
 def remove(settings: Settings, *, purge: bool) -> tuple[Path, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 NEGATIVE = 1
@@ -11,8 +12,8 @@ FAILED = 2
 """It can't be done, or the command line is wrong."""
 
 NO_DAEMON = 3
-CONFIGURATION = 78
-"""EX_CONFIG of sysexits.h: a service manager should not try again."""
+CONFIGURATION = os.EX_CONFIG
+"""A service manager should not try again."""
 
 INTERRUPTED = 130
 """Ctrl-C, as shells number it (128 + SIGINT)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 import pytest
@@ -9,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stoker.daemon.causes import describe_exit
-from stoker.daemon.process import EX_CONFIG
 from stoker.daemon.suspects import PROOF, Case, Ledger, cause_of, is_from_outside
 from stoker.ipc.control_messages import Departure
 
@@ -184,7 +184,7 @@ def test_one_poison_costs_two_workers(requests: int, data: st.DataObject) -> Non
         (-signal.SIGBUS, None, False),
         (1, None, False),
         (70, None, False),
-        (EX_CONFIG, None, False),
+        (os.EX_CONFIG, None, False),
     ],
 )
 def test_causes_in_the_words_of_process(code: int, by_us: str | None, outside: bool) -> None:

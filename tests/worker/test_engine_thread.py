@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from stoker.ipc.errors import ErrorCode
 from stoker.ipc.framing import ErrorResponse, Frame, Response
 from stoker.ipc.messages import Id, Job, Statistics, Warmed
 from stoker.worker.engine import Emit
-from stoker.worker.engine_thread import EX_CONFIG, EX_SOFTWARE, EngineThread
+from stoker.worker.engine_thread import EngineThread
 from stoker.worker.errors import NotLoaded
 
 SECONDS = 10.0
@@ -142,7 +143,7 @@ def test_engine_that_cannot_be_imported_ends_the_process() -> None:
 
     desk = Desk(build)
 
-    assert desk.left.get(timeout=SECONDS) == EX_CONFIG
+    assert desk.left.get(timeout=SECONDS) == os.EX_CONFIG
     assert desk.engine.join(SECONDS)
 
 
@@ -157,7 +158,7 @@ def test_failure_between_requests_ends_the_process(caplog: pytest.LogCaptureFixt
     with caplog.at_level(logging.ERROR):
         desk.engine.submit(1, Statistics())
 
-        assert desk.left.get(timeout=SECONDS) == EX_SOFTWARE
+        assert desk.left.get(timeout=SECONDS) == os.EX_SOFTWARE
     assert "the device is gone" in caplog.text
 
 
