@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from bench.blas import engine_environment
 from stoker.bench.children import BenchmarkError, child
@@ -19,7 +20,7 @@ SCRIPT = Path(__file__).with_name("bare_child.py")
 
 
 class Bare:
-    """Takes turns with the servers; each trial is a process that loads the model first, which isn't counted.
+    """Takes turns with the servers; each time it is a process that loads the model first, which isn't counted.
 
     Args:
         model: A folder.
@@ -34,13 +35,17 @@ class Bare:
 
     def rate(self, bodies: Sequence[Json]) -> float:
         """Tokens per second of all answers together, by mlx-lm's batch generator as its server sets it up."""
-        return self._run("rate", bodies)
+        return float(self._run("rate", bodies))
 
     def first(self, known: Json, body: Json) -> float:
         """Seconds to the first token by mlx-lm's `generate_step`, with the KV of what both prompts begin with."""
-        return self._run("first", (known, body))
+        return float(self._run("first", (known, body)))
 
-    def _run(self, what: str, bodies: Sequence[Json]) -> float:
+    def texts(self, bodies: Sequence[Json]) -> list[str]:
+        """The answers, one after the other, by `stream_generate`."""
+        return list(self._run("texts", bodies))
+
+    def _run(self, what: str, bodies: Sequence[Json]) -> Any:
         asked, found, log = (self._home / f"bare.{name}" for name in ("asked", "found", "log"))
         asked.write_text(json.dumps(list(bodies)), encoding="utf-8")
         command = [sys.executable, str(SCRIPT), what, str(self._model), str(asked), str(found)]
@@ -48,4 +53,4 @@ class Bare:
             if process.wait(TIMEOUT) != 0:
                 words = log.read_text(encoding="utf-8", errors="replace")[-800:]
                 raise BenchmarkError(f"mlx-lm alone could not answer: {words}")
-        return float(found.read_text(encoding="utf-8"))
+        return json.loads(found.read_text(encoding="utf-8"))

@@ -1,6 +1,6 @@
-"""The process of `bare`: mlx-lm loads a model and answers; one number is written down.
+"""The process of `bare`: mlx-lm loads a model and answers; what was measured, or said, is written down.
 
-python bench/bare_child.py rate|first MODEL ASKED FOUND    ASKED: requests in JSON; FOUND: the number
+python bench/bare_child.py rate|first|texts MODEL ASKED FOUND    both files are JSON
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import mlx_lm
 from mlx_lm.generate import BatchGenerator, generate_step
 from mlx_lm.models.cache import make_prompt_cache
 
+from stoker.worker.prefix import common_length
+
 
 def rate(model: Any, tokenizer: Any, bodies: Sequence[Mapping[str, Any]]) -> float:
     """Tokens per second; see `Bare.rate`."""
@@ -31,7 +33,7 @@ def rate(model: Any, tokenizer: Any, bodies: Sequence[Mapping[str, Any]]) -> flo
 def first(model: Any, tokenizer: Any, bodies: Sequence[Mapping[str, Any]]) -> float:
     """Seconds; see `Bare.first`."""
     known, prompt = (_prompt(tokenizer, each) for each in bodies)
-    common = next(place for place, pair in enumerate(zip(known, prompt, strict=False)) if pair[0] != pair[1])
+    common = common_length(known, prompt)
     cache = make_prompt_cache(model)
     next(generate_step(mx.array(prompt[:common]), model, prompt_cache=deepcopy(cache), max_tokens=1))  # as above
     model(mx.array(prompt[:common])[None], cache=cache)
@@ -39,6 +41,19 @@ def first(model: Any, tokenizer: Any, bodies: Sequence[Mapping[str, Any]]) -> fl
     start = time.perf_counter()
     next(generate_step(mx.array(prompt[common:]), model, prompt_cache=cache, max_tokens=1))
     return time.perf_counter() - start
+
+
+def texts(model: Any, tokenizer: Any, bodies: Sequence[Mapping[str, Any]]) -> list[str]:
+    """See `Bare.texts`."""
+    return [
+        "".join(
+            piece.text
+            for piece in mlx_lm.stream_generate(
+                model, tokenizer, _prompt(tokenizer, each), max_tokens=each["max_tokens"]
+            )
+        )
+        for each in bodies
+    ]
 
 
 def _prompt(tokenizer: Any, body: Mapping[str, Any]) -> list[int]:
@@ -58,11 +73,11 @@ def _generated(model: Any, tokenizer: Any, prompts: Sequence[list[int]], limits:
 
 
 def main(what: str, folder: str, asked: str, found: str) -> None:
-    """Load the model, measure, and write down the number."""
+    """Load the model, answer, and write down what comes of it."""
     model, tokenizer = mlx_lm.load(folder)[:2]
     bodies = json.loads(Path(asked).read_text(encoding="utf-8"))
-    measured = {"rate": rate, "first": first}[what](model, tokenizer, bodies)
-    Path(found).write_text(str(measured), encoding="utf-8")
+    answer = {"rate": rate, "first": first, "texts": texts}[what]
+    Path(found).write_text(json.dumps(answer(model, tokenizer, bodies)), encoding="utf-8")
 
 
 if __name__ == "__main__":

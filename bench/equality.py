@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import random
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from bench.blas import engine_environment
+from bench.bare import Bare
 from bench.load import Client, Stream, asking, together
 from bench.rivals import Server
-from stoker.bench.children import BenchmarkError, child
 from stoker.bench.prompts import system_prompt, user_text
 from stoker.bench.report import Check, Json, Section
 from stoker.bench.stopwatch import chat
@@ -25,23 +21,6 @@ METHOD = (
 
 WAVE = 16
 """Most requests at once."""
-TIMEOUT = 3600.0
-"""Seconds for mlx-lm to answer all."""
-
-_REFERENCE = """
-import json, sys
-import mlx_lm
-model, tokenizer = mlx_lm.load(sys.argv[1])
-with open(sys.argv[2], encoding="utf-8") as source:
-    asked = json.load(source)
-said = []
-for each in asked:
-    prompt = tokenizer.apply_chat_template(each["messages"], add_generation_prompt=True)
-    pieces = mlx_lm.stream_generate(model, tokenizer, prompt, max_tokens=each["max_tokens"])
-    said.append("".join(piece.text for piece in pieces))
-with open(sys.argv[3], "w", encoding="utf-8") as target:
-    json.dump(said, target)
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,27 +62,11 @@ def waves(plan: Plan) -> Iterator[list[int]]:
         order = order[size:]
 
 
-def reference(model: Path, asked: Sequence[Json], home: Path) -> list[str]:
-    """What mlx-lm says, in a process of its own.
-
-    Raises:
-        BenchmarkError: It could not.
-    """
-    source, target, log = home / "asked.json", home / "said.json", home / "reference.log"
-    source.write_text(json.dumps(asked), encoding="utf-8")
-    command = [sys.executable, "-c", _REFERENCE, str(model), str(source), str(target)]
-    with child(command, engine_environment(), log) as process:
-        if process.wait(TIMEOUT) != 0:
-            raise BenchmarkError(f"mlx-lm did not answer: {log.read_text(encoding='utf-8', errors='replace')[-800:]}")
-    said: list[str] = json.loads(target.read_text(encoding="utf-8"))
-    return said
-
-
-def equality_section(server: Server, model: Path, home: Path, plan: Plan, say: Callable[[str], None]) -> Section:
+def equality_section(server: Server, alone: Bare, plan: Plan, say: Callable[[str], None]) -> Section:
     """Ask, compare, and make the table."""
     asked = questions(plan)
     say(f"equality: mlx-lm answers {plan.prompts} prompts in its own process")
-    expected = reference(model, asked, home)
+    expected = alone.texts(asked)
     found = [""] * len(asked)
     for group in waves(plan):
         say(f"equality: {server.name} answers {len(group)} at once")

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import TypeAlias
 
-from bench import bare, rivals
+from bench import bare, peer, rivals
 from bench.bare import Bare
 from bench.load import Client, Stream, asking, together
 from bench.rivals import Server, cells, compared, in_turns
 from stoker.bench.prompts import system_prompt, user_text
 from stoker.bench.report import Check, Json, Ratio, Section, Series
 from stoker.bench.stopwatch import chat
+
+Comparing: TypeAlias = Callable[[dict[str, Series], str], Ratio | None]
+"""How Stoker compares with the one of that name."""
 
 FASTER: Mapping[int, float] = {1: 1.0, 4: 1.05, 8: 1.2, 16: 1.2}
 """At so many streams, so many times the peer's tokens for each second."""
@@ -111,20 +115,8 @@ def rates(found: dict[int, dict[str, Series]]) -> Section:
         title="Tokens per second over HTTP",
         method=RATE_METHOD,
         header=("streams", *HEADER),
-        rows=tuple(
-            (
-                str(count),
-                *cells(series, rivals.more(series)),
-                *compared(series, bare.NAME, rivals.more(series, bare.NAME)),
-            )
-            for count, series in found.items()
-        ),
-        data={
-            "results": [
-                _data(count, series, rivals.more(series), rivals.more(series, bare.NAME))
-                for count, series in found.items()
-            ]
-        },
+        rows=tuple(_row(count, series, rivals.more) for count, series in found.items()),
+        data={"results": [_data(count, series, rivals.more) for count, series in found.items()]},
         checks=tuple(chain.from_iterable(_rate_checks(count, series) for count, series in found.items())),
     )
 
@@ -175,20 +167,10 @@ def firsts(found: dict[int, dict[str, Series]], system_tokens: int) -> Section:
         title=f"Time to first token behind a known system prompt of about {system_tokens} tokens",
         method=FIRST_METHOD,
         header=("requests at once", *HEADER),
-        rows=tuple(
-            (
-                str(count),
-                *cells(series, rivals.sooner(series)),
-                *compared(series, bare.NAME, rivals.sooner(series, bare.NAME)),
-            )
-            for count, series in found.items()
-        ),
+        rows=tuple(_row(count, series, rivals.sooner) for count, series in found.items()),
         data={
             "system_tokens": system_tokens,
-            "results": [
-                _data(count, series, rivals.sooner(series), rivals.sooner(series, bare.NAME))
-                for count, series in found.items()
-            ],
+            "results": [_data(count, series, rivals.sooner) for count, series in found.items()],
         },
         checks=tuple(
             Check(f"{count} at once: first token {_demand(count)}", str(ratio), _reached(count, ratio), target=True)
@@ -206,7 +188,15 @@ def _reached(count: int, ratio: Ratio) -> bool:
     return ratio.median >= SOONER[count] if count in SOONER else ratio.median > 1
 
 
-def _data(count: int, series: dict[str, Series], to_peer: Ratio | None, to_bare: Ratio | None) -> Json:
-    ratios = {"ratio": to_peer, "ratio_to_bare": to_bare}
-    compared = {name: ratio.data() for name, ratio in ratios.items() if ratio}
-    return {"streams": count, **{name: each.data() for name, each in series.items()}, **compared}
+# -- both tables ---------------------------------------------------------------------------------------------
+
+
+def _row(count: int, series: dict[str, Series], ratio: Comparing) -> tuple[str, ...]:
+    to_peer, to_bare = ratio(series, peer.NAME), ratio(series, bare.NAME)
+    return str(count), *cells(series, to_peer), *compared(series, bare.NAME, to_bare)
+
+
+def _data(count: int, series: dict[str, Series], ratio: Comparing) -> Json:
+    ratios = {"ratio": ratio(series, peer.NAME), "ratio_to_bare": ratio(series, bare.NAME)}
+    known = {name: each.data() for name, each in ratios.items() if each}
+    return {"streams": count, **{name: each.data() for name, each in series.items()}, **known}

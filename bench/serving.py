@@ -102,13 +102,14 @@ def run(home: Path, plan: Plan, say: Callable[[str], None]) -> list[Section]:
 def _sections(
     servers: Sequence[Server], model: Path, home: Path, plan: Plan, say: Callable[[str], None]
 ) -> list[Section]:
-    bare = Bare(model, home) if plan.against_peer else None
+    bare = Bare(model, home)
+    alone = bare if plan.against_peer else None
     parts: dict[str, Callable[[], Section]] = {
-        "throughput": lambda: parallel.rate_section(servers, bare, plan.parallel, say),
-        "first_token": lambda: parallel.first_section(servers, bare, plan.parallel, say),
+        "throughput": lambda: parallel.rate_section(servers, alone, plan.parallel, say),
+        "first_token": lambda: parallel.first_section(servers, alone, plan.parallel, say),
         "leaving": lambda: intrusion.leave_section(servers, plan.intrusion, say),
         "joining": lambda: intrusion.join_section(servers, plan.intrusion, say),
-        "equality": lambda: equality.equality_section(servers[0], model, home, plan.equality, say),
+        "equality": lambda: equality.equality_section(servers[0], bare, plan.equality, say),
     }
     return [part() for name, part in parts.items() if name in plan.only]
 
