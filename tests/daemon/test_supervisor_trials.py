@@ -7,8 +7,9 @@ from typing import Any
 import anyio
 import pytest
 
+from stoker.daemon.slot import MakeLife
 from tests.fakes.fake_life import NEVER, Course
-from tests.fakes.scene import living, supervised
+from tests.fakes.scene import Scene, living, supervised
 
 pytestmark = pytest.mark.anyio
 
@@ -20,6 +21,16 @@ REFUSED = Course(load_failed="no such model", fatal=True)
 def anyio_backend(virtual_time: tuple[str, dict[str, Any]]) -> tuple[str, dict[str, Any]]:
     """Time is virtual here."""
     return virtual_time
+
+
+def otherwise(scene: Scene, made: list[int]) -> MakeLife:
+    """Another way of making lives; `made` gets the generations that it made."""
+
+    def make(generation: int, *arguments: Any) -> Any:
+        made.append(generation)
+        return scene.make_life(generation, *arguments)
+
+    return make
 
 
 @pytest.mark.parametrize(
@@ -34,13 +45,8 @@ async def test_in_place_goes_back_to_what_served(courses: tuple[Course, ...], wh
     """Without room, one made otherwise that does not become ready is followed by one as before, unseen."""
     made: list[int] = []
     async with supervised(*courses) as scene:
-
-        def changed(generation: int, *arguments: Any) -> Any:
-            made.append(generation)
-            return scene.make_life(generation, *arguments)
-
         await scene.until("ready")
-        scene.supervisor.restart(make_life=changed)
+        scene.supervisor.restart(make_life=otherwise(scene, made))
         now = await scene.until("ready", generation=len(courses))
 
         assert why in (now.replacement_failed or "")
@@ -84,9 +90,10 @@ async def test_in_place_goes_back_warm() -> None:
         assert (await scene.until("ready", generation=3)).warm
 
 
-async def test_a_trial_that_passed_is_what_serves_from_then_on() -> None:
+@pytest.mark.parametrize(("former", "room"), [(GOOD, False), (Course(dies=8.5), True)], ids=["in place", "promoted"])
+async def test_a_trial_that_passed_is_what_serves_from_then_on(former: Course, room: bool) -> None:
     """Once a worker made otherwise was ready, a later failure is its own; there is no way back."""
-    async with supervised(GOOD, GOOD, REFUSED) as scene:
+    async with supervised(former, GOOD, REFUSED, room=room) as scene:
         await scene.until("ready")
         scene.supervisor.restart(make_life=scene.make_life)
         await scene.until("ready", generation=2)
@@ -108,13 +115,8 @@ async def test_promoted_successor_has_a_way_back(course: Course) -> None:
     """A promoted successor that is made otherwise, and does not become ready, is followed by one as the dead was."""
     made: list[int] = []
     async with supervised(Course(dies=8.5), course, GOOD, room=True) as scene:
-
-        def changed(generation: int, *arguments: Any) -> Any:
-            made.append(generation)
-            return scene.make_life(generation, *arguments)
-
         await scene.until("ready")
-        scene.supervisor.restart(make_life=changed)
+        scene.supervisor.restart(make_life=otherwise(scene, made))
         now = await scene.until("ready", generation=3)
 
         assert now.replacement_failed is not None
@@ -122,15 +124,3 @@ async def test_promoted_successor_has_a_way_back(course: Course) -> None:
         assert "failed" not in [phase for _, phase in scene.phases]
         assert made == [2]
         assert living(scene) == [3]
-
-
-async def test_promoted_successor_that_became_ready_is_what_serves() -> None:
-    """Once a promoted successor was ready, a later failure is its own; there is no way back."""
-    async with supervised(Course(dies=8.5), GOOD, REFUSED, room=True) as scene:
-        await scene.until("ready")
-        scene.supervisor.restart(make_life=scene.make_life)
-        await scene.until("ready", generation=2)
-        scene.lives[-1].die("exited with code 1")
-        await scene.until("failed")
-
-        assert len(scene.lives) == 3

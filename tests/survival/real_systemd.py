@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,6 +33,18 @@ wait
 
 class Unavailable(Exception):
     """It can't be had here; the message says what is missing."""
+
+
+def waiting() -> Callable[..., None]:
+    """`wait(why, error)`: a pause between two looks at what sets no event; raises when the deadline is over."""
+    end = time.monotonic() + DEADLINE
+
+    def wait(why: str, error: type[Exception] = TimeoutError) -> None:
+        if time.monotonic() > end:
+            raise error(why)
+        time.sleep(0.02)
+
+    return wait
 
 
 class RealSystemd:
@@ -84,12 +96,10 @@ class RealSystemd:
 
     def until(self, **properties: str) -> dict[str, str]:
         """What systemd has on the service, once these properties are so."""
-        end = time.monotonic() + DEADLINE
-        while time.monotonic() < end:
-            if properties.items() <= (shown := self.shown()).items():
-                return shown
-            time.sleep(0.05)  # systemd tells nobody who has no bus
-        raise TimeoutError(f"{properties} did not come: {shown}")
+        wait = waiting()
+        while not properties.items() <= (shown := self.shown()).items():
+            wait(f"{properties} did not come: {shown}")
+        return shown
 
     def processes(self) -> list[str]:
         """Command lines of Stoker's own that run there."""
@@ -145,22 +155,21 @@ def _namespaces(group: Path, environ: Mapping[str, str], log: Path) -> Iterator[
     with log.open("wb") as sink:
         process = subprocess.Popen(["/bin/bash", "-c", enter, _INIT], env=environ, stdout=sink, stderr=sink)
     try:
-        end = time.monotonic() + DEADLINE
+        wait = waiting()
         while not (children := psutil.Process(process.pid).children()):
-            if process.poll() is not None or time.monotonic() > end:
+            if process.poll() is not None:
                 raise Unavailable(f"no namespaces: {log.read_text()}")
-            time.sleep(0.01)
+            wait("no namespaces")
         yield children[0].pid
     finally:
         process.kill()  # which ends the namespace's first process, and that all others
         process.wait(DEADLINE)
+        wait = waiting()
         while "populated 1" in (group / "cgroup.events").read_text():
-            time.sleep(0.01)  # the kernel takes them down
+            wait("the kernel does not take the namespace's processes down")
 
 
 def _wait_until_up(systemd: RealSystemd, log: Path) -> None:
-    end = time.monotonic() + DEADLINE
+    wait = waiting()
     while systemd.systemctl("is-active", "default.target").stdout.strip() != "active":
-        if time.monotonic() > end:
-            raise Unavailable(f"systemd does not come up: {log.read_text()}")
-        time.sleep(0.05)
+        wait(f"systemd does not come up: {log.read_text()}", Unavailable)
